@@ -1,0 +1,5 @@
+"""From a video to observations: decoding, face landmarks, mattes."""
+
+from stavatar.capture.observations import Observations
+
+__all__ = ["Observations"]

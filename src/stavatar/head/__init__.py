@@ -1,0 +1,19 @@
+"""What deforms: head models, their UV atlas, regions and landmarks."""
+
+from stavatar.head.embedded import load_embedded_head
+from stavatar.head.frames import FaceFrames, face_frames
+from stavatar.head.landmarks import LandmarkEmbedding, load_embedded_landmarks
+from stavatar.head.model import REGIONS, HeadModel, PosedHead
+from stavatar.head.parameters import HeadParameters
+
+__all__ = [
+    "REGIONS",
+    "FaceFrames",
+    "HeadModel",
+    "HeadParameters",
+    "LandmarkEmbedding",
+    "PosedHead",
+    "face_frames",
+    "load_embedded_head",
+    "load_embedded_landmarks",
+]

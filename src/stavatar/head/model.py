@@ -1,0 +1,190 @@
+"""HeadModel: identity and expression bases on a template, posed by linear blend skinning over five joints."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from stavatar.head.parameters import HeadParameters
+from stavatar.rotations import axis_angle_to_matrix
+
+JOINTS = ("root", "neck", "jaw", "left_eye", "right_eye")
+PARENTS = (-1, 0, 1, 1, 1)
+
+REGIONS = (
+    "face",            # cheeks, chin, jaw line: skin of the face that no other label claims
+    "forehead",
+    "nose",
+    "eyes",            # lids, sockets, lashes
+    "eyeballs",
+    "lips",
+    "mouth_interior",  # cavity, gums, tongue
+    "teeth",
+    "ears",
+    "scalp",
+    "neck",
+    "torso",
+)  # fmt: skip
+"""Names of the region labels; a face's label is an index into this tuple."""
+
+
+@dataclass(frozen=True)
+class PosedHead:
+    """What :meth:`HeadModel.forward` returns: vertices [B, V, 3] and joint positions [B, 5, 3], metres, world space."""
+
+    vertices: Tensor
+    joints: Tensor
+
+
+class HeadModel(nn.Module):
+    """A deformable head: vertices = LBS(template + identity + expression, joints(identity), pose) + translation.
+
+    The same class serves every head (the embedded one, FLAME), which differ in their arrays only. Everything is a
+    buffer: a head is never trained. Axes: y up, the neutral face looks along +z, metres.
+
+    Args:
+        name: goes into every file written with this head, for example ``embedded-1``.
+        template: [V, 3] vertices of the mean neutral head.
+        shape_basis: [S, V, 3] identity directions, one standard deviation each.
+        expression_basis: [E, V, 3].
+        expression_names: E names (ARKit's on the embedded head).
+        joints: [5, 3] joint positions of the template, in the order of `JOINTS`.
+        joint_basis: [S, 5, 3] how identity moves the joints.
+        weights: [V, 5] skinning weights, rows sum to 1.
+        faces: [F, 3] vertex indices, counter-clockwise seen from outside.
+        uv: [U, 2] texture coordinates in [0, 1], origin bottom-left.
+        uv_faces: [F, 3] indices into `uv`.
+        regions: [F] label of each face, an index into `REGIONS`.
+        jaw_by_expression: the mouth is opened by expression coefficients, and the jaw joint moves nothing.
+    """
+
+    template: Tensor
+    joint_template: Tensor
+    joint_basis: Tensor
+    weights: Tensor
+    faces: Tensor
+    uv: Tensor
+    uv_faces: Tensor
+    regions: Tensor
+    _basis: Tensor
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        template: np.ndarray,
+        shape_basis: np.ndarray,
+        expression_basis: np.ndarray,
+        expression_names: list[str],
+        joints: np.ndarray,
+        joint_basis: np.ndarray,
+        weights: np.ndarray,
+        faces: np.ndarray,
+        uv: np.ndarray,
+        uv_faces: np.ndarray,
+        regions: np.ndarray,
+        jaw_by_expression: bool,
+    ) -> None:
+        super().__init__()
+        self.name = name
+        self.expression_names = expression_names
+        self.jaw_by_expression = jaw_by_expression
+        self.shape_count = len(shape_basis)
+
+        def floats(array: np.ndarray) -> Tensor:
+            return torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32))
+
+        def indices(array: np.ndarray) -> Tensor:
+            return torch.from_numpy(np.ascontiguousarray(array, dtype=np.int64))
+
+        self.register_buffer("template", floats(template))
+        self.register_buffer("joint_template", floats(joints))
+        self.register_buffer("joint_basis", floats(joint_basis))
+        self.register_buffer("weights", floats(weights))
+        self.register_buffer("faces", indices(faces))
+        self.register_buffer("uv", floats(uv))
+        self.register_buffer("uv_faces", indices(uv_faces))
+        self.register_buffer("regions", indices(regions))
+        # One matrix for identity and expression: [S + E, V * 3].
+        self.register_buffer("_basis", floats(np.concatenate([shape_basis, expression_basis])).flatten(1))
+
+    @property
+    def expression_count(self) -> int:
+        return len(self.expression_names)
+
+    @property
+    def shape_basis(self) -> Tensor:
+        """[S, V, 3]."""
+        return self._basis[: self.shape_count].unflatten(1, (-1, 3))
+
+    @property
+    def expression_basis(self) -> Tensor:
+        """[E, V, 3]."""
+        return self._basis[self.shape_count :].unflatten(1, (-1, 3))
+
+    def neutral(self, frames: int = 1) -> HeadParameters:
+        """Parameters of the neutral pose on this head's device."""
+        return HeadParameters.zeros(frames, self.expression_count, device=self.template.device)
+
+    def forward(self, shape: Tensor, parameters: HeadParameters) -> PosedHead:
+        """Pose the head.
+
+        Args:
+            shape: [S] or [B, S] identity coefficients; fewer than the head has are padded with zeros.
+            parameters: B frames.
+
+        Returns:
+            Vertices and joints in world space.
+        """
+        frames = len(parameters)
+        if shape.shape[-1] < self.shape_count:
+            shape = nn.functional.pad(shape, (0, self.shape_count - shape.shape[-1]))
+        shape = shape.expand(frames, -1)
+        offsets = torch.cat([shape, parameters.expression], 1) @ self._basis
+        unposed = self.template + offsets.unflatten(1, (-1, 3))
+        joints = self.joint_template + torch.einsum("bs,sjc->bjc", shape, self.joint_basis)
+
+        rotation, origin = self._joint_transforms(joints, parameters)
+        # Skinning as one matrix product: each vertex's 3x4 transform is the weighted sum of the joints'.
+        shift = origin - (rotation @ joints[..., None])[..., 0]
+        transforms = torch.cat([rotation, shift[..., None]], -1).flatten(2)  # [B, 5, 12]
+        blended = (self.weights @ transforms).unflatten(-1, (3, 4))  # [B, V, 3, 4]
+        vertices = (blended[..., :3] @ unposed[..., None])[..., 0] + blended[..., 3]
+        translation = parameters.translation[:, None]
+        return PosedHead(vertices + translation, origin + translation)
+
+    def _joint_transforms(self, joints: Tensor, parameters: HeadParameters) -> tuple[Tensor, Tensor]:
+        """World rotations [B, 5, 3, 3] and origins [B, 5, 3] of the joints, before the global translation."""
+        local = axis_angle_to_matrix(
+            torch.stack(
+                [
+                    parameters.rotation,
+                    parameters.neck,
+                    parameters.jaw,
+                    parameters.eyes[:, :3],
+                    parameters.eyes[:, 3:],
+                ],
+                1,
+            )
+        )
+        rotations: list[Tensor] = []
+        origins: list[Tensor] = []
+        for joint, parent in enumerate(PARENTS):
+            if parent < 0:
+                rotations.append(local[:, joint])
+                origins.append(joints[:, joint])
+                continue
+            bone = joints[:, joint] - joints[:, parent]
+            if JOINTS[joint] == "neck":
+                bone = bone + parameters.neck_translation
+            rotations.append(rotations[parent] @ local[:, joint])
+            origins.append((rotations[parent] @ bone[..., None])[..., 0] + origins[parent])
+        return torch.stack(rotations, 1), torch.stack(origins, 1)
+
+    def faces_in(self, *names: str) -> Tensor:
+        """Mask [F] of the faces whose region is one of `names`."""
+        wanted = torch.tensor([REGIONS.index(name) for name in names], device=self.regions.device)
+        return torch.isin(self.regions, wanted)

@@ -1,0 +1,46 @@
+"""Progress bars with time left, for every stage that takes longer than a blink."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+console = Console(stderr=True)
+"""Where bars and remarks go: standard error, so that a command's result can be piped."""
+
+Report = Callable[..., None]
+"""``report(advance=1, note="")`` moves the bar on and may change the words behind it."""
+
+
+@contextmanager
+def stage(title: str, total: int | None) -> Iterator[Report]:
+    """Show a bar for one stage of `total` steps (None: unknown) and yield the function that moves it."""
+    columns = (
+        TextColumn("{task.description:<22}"),
+        BarColumn(bar_width=28),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}", style="dim"),
+    )
+    with Progress(*columns, console=console, transient=False, refresh_per_second=4) as progress:
+        task = progress.add_task(title, total=total, note="")
+
+        def report(advance: int = 1, note: str | None = None) -> None:
+            progress.update(task, advance=advance, **({} if note is None else {"note": note}))
+
+        yield report
+
+
+def remark(message: str) -> None:
+    """Tell the user something worth knowing, without stopping."""
+    console.print(message, highlight=False)
+
+
+def warn(message: str) -> None:
+    """Tell the user of something that may spoil the result."""
+    console.print(f"[yellow]warning:[/] {message}", highlight=False)
