@@ -35,15 +35,10 @@ class Camera:
     def __len__(self) -> int:
         return len(self.world_to_camera)
 
-    def __getitem__(self, index: slice | Tensor | list[int] | int) -> Camera:
-        """Pick cameras; an integer keeps the batch dimension. A single camera serves every index."""
+    def __getitem__(self, index: Tensor | list[int]) -> Camera:
+        """The cameras of some frames; the batch dimension stays. A single camera serves every frame."""
         if len(self) == 1:
-            count = (
-                1 if isinstance(index, int) else len(range(1 << 30)[index]) if isinstance(index, slice) else len(index)
-            )
-            return self.expand(count)
-        if isinstance(index, int):
-            index = [index]
+            return self.expand(len(index))
         return replace(
             self, world_to_camera=self.world_to_camera[index], focal=self.focal[index], center=self.center[index]
         )

@@ -1,7 +1,8 @@
 """Writing files so that a reader never sees half of one.
 
-Every file is first written under a temporary name in the folder where it will live, flushed to the disk, and then renamed
-over its final name: the rename is atomic on one file system, so a killed process leaves either the old file or the new one.
+Every file is first written under a temporary name in the folder where it will live, flushed to the disk, and then
+renamed over its final name: the rename is atomic on one file system, so a killed process leaves either the old file or
+the new one.
 """
 
 from __future__ import annotations

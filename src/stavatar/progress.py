@@ -31,7 +31,9 @@ def stage(title: str, total: int | None) -> Iterator[Report]:
         task = progress.add_task(title, total=total, note="")
 
         def report(advance: int = 1, note: str | None = None) -> None:
-            progress.update(task, advance=advance, **({} if note is None else {"note": note}))
+            progress.update(task, advance=advance)
+            if note is not None:
+                progress.update(task, note=note)
 
         yield report
 
