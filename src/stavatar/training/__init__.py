@@ -1,0 +1,1 @@
+"""How an avatar is learned from a sequence."""
