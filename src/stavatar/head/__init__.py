@@ -1,6 +1,6 @@
 """What deforms: head models, their UV atlas, regions and landmarks."""
 
-from stavatar.head.embedded import load_embedded_head
+from stavatar.head.embedded import load_embedded_head, load_head
 from stavatar.head.frames import FaceFrames, face_frames
 from stavatar.head.landmarks import LandmarkEmbedding, load_embedded_landmarks
 from stavatar.head.model import REGIONS, HeadModel, PosedHead
@@ -16,4 +16,5 @@ __all__ = [
     "face_frames",
     "load_embedded_head",
     "load_embedded_landmarks",
+    "load_head",
 ]

@@ -1,0 +1,38 @@
+# The two commands that matter: `make demo` and `make test`. Both make the environment they need.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+TORCH ?= torch -c constraints.txt
+
+.PHONY: install demo test test-all lint types bench clean
+
+install: $(BIN)/stavatar
+
+# A machine with a GPU keeps the torch that suits it: make install TORCH=torch
+$(BIN)/stavatar: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet $(TORCH)
+	$(BIN)/python -m pip install --quiet -e '.[dev]' -c constraints.txt
+	touch $@
+
+demo: install
+	$(BIN)/stavatar assets
+	$(BIN)/stavatar demo -o demo
+
+test: install lint types
+	$(BIN)/stavatar assets
+	$(BIN)/python -m pytest -m 'not slow'
+
+test-all: install
+	$(BIN)/python -m pytest
+
+lint: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: install
+	$(BIN)/mypy
+
+clean:
+	rm -rf $(VENV) demo

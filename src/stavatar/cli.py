@@ -1,0 +1,263 @@
+"""The command line: parse, call, print. Everything that does work lives elsewhere.
+
+Heavy imports happen inside the commands, so that ``stavatar --help`` answers at once.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from stavatar import config
+from stavatar.errors import StavatarError
+
+app = typer.Typer(
+    help="From an ordinary video of one person talking to an animatable 3D Gaussian head avatar.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+output = Console()
+
+Out = Annotated[Path, typer.Option("--out", "-o", help="Folder for the results; must be new, or a run to --resume.")]
+Preset = Annotated[
+    str, typer.Option(help=f"Settings to start from: {', '.join(config.PRESETS)} (`stavatar doctor` says which suit).")
+]
+Settings = Annotated[
+    list[str],
+    typer.Option("--set", metavar="SECTION.FIELD=VALUE", help="Change one setting, e.g. training.steps=2000; repeat."),
+]
+Holdout = Annotated[
+    int | None, typer.Option(help="Frames at the end to hold out for measuring; a fifth of the clip by default.", min=1)
+]
+Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Continue the run in the output folder.")]
+Frames = Annotated[int, typer.Option(help="Number of frames.", min=1)]
+Size = Annotated[int, typer.Option(help="Edge of the square picture, pixels.", min=16, max=4096)]
+Seed = Annotated[int, typer.Option(help="Makes the result repeatable.")]
+
+
+def _configure(preset: str, settings: list[str]) -> config.Config:
+    return config.override(config.preset(preset), settings)
+
+
+@app.command()
+def reconstruct(
+    video: Annotated[Path, typer.Argument(help="A video of one person, head and shoulders, still camera.")],
+    out: Out,
+    preset: Preset = "cpu",
+    settings: Settings = [],  # noqa: B006: typer copies it
+    holdout: Holdout = None,
+    device: Device = "auto",
+    resume: Resume = False,
+) -> None:
+    """Video to avatar: decode, track, train, measure on held-out frames, show.
+
+    Example: [bold]stavatar reconstruct me.mp4 -o out/[/]
+    """
+    from stavatar import pipeline
+
+    run = pipeline.reconstruct(
+        video, out, _configure(preset, settings), holdout=holdout, device=pipeline.choose_device(device), resume=resume
+    )
+    _show_results(run.folder)
+
+
+@app.command()
+def demo(
+    out: Out = Path("demo"),
+    settings: Settings = [],  # noqa: B006
+    frames: Frames = 300,
+    device: Device = "auto",
+    resume: Resume = False,
+) -> None:
+    """The whole way on a rendered performance, so that nothing but this package is needed.
+
+    Renders the embedded head talking, to a video, and reconstructs that video as if it were yours.
+    """
+    from stavatar import pipeline
+
+    run = pipeline.demo(
+        out, _configure("cpu", settings), frames=frames, device=pipeline.choose_device(device), resume=resume
+    )
+    _show_results(run.folder)
+
+
+@app.command()
+def track(
+    video: Annotated[Path, typer.Argument(help="A video of one person, head and shoulders, still camera.")],
+    out: Out,
+    preset: Preset = "cpu",
+    settings: Settings = [],  # noqa: B006
+    holdout: Holdout = None,
+    resume: Resume = False,
+) -> None:
+    """Video to tracked sequence only (in the VHAP folder layout), with an overlay video to check it by eye."""
+    from stavatar import pipeline
+    from stavatar.run import Run
+
+    configuration = _configure(preset, settings)
+    pipeline.require_video(video)
+    run = Run.start(out, configuration, resume=resume)
+    pipeline.track(video, run, configuration, holdout=holdout)
+    output.print(f"sequence: {run.sequence}\noverlay:  {run.tracking_video}")
+
+
+@app.command()
+def train(
+    sequence: Annotated[Path, typer.Argument(help="A tracked sequence: a folder written by `stavatar track`.")],
+    out: Out,
+    preset: Preset = "cpu",
+    settings: Settings = [],  # noqa: B006
+    device: Device = "auto",
+    resume: Resume = False,
+) -> None:
+    """Tracked sequence to avatar, measured on the sequence's held-out frames."""
+    from stavatar import pipeline
+
+    run = pipeline.train_sequence(
+        sequence, out, _configure(preset, settings), device=pipeline.choose_device(device), resume=resume
+    )
+    _show_results(run.folder)
+
+
+@app.command()
+def evaluate(
+    folder: Annotated[Path, typer.Argument(help="A finished run.")],
+    device: Device = "auto",
+) -> None:
+    """Measure a finished run again: results.json, contact sheet, side-by-side video."""
+    from stavatar import pipeline
+    from stavatar.run import Run
+
+    run = Run.open(folder)
+    pipeline.evaluate(run, device=pipeline.choose_device(device))
+    _show_results(run.folder)
+
+
+@app.command()
+def render(
+    avatar: Annotated[Path, typer.Argument(help="An avatar folder, or the run that holds it.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="The .mp4 to write.")],
+    size: Annotated[
+        int | None, typer.Option(help="Edge in pixels; the recorded size by default.", min=16, max=4096)
+    ] = None,
+    orbit: Annotated[
+        bool, typer.Option("--orbit", help="Swing the camera from side to side while the motion plays.")
+    ] = False,
+    yaw: Annotated[float, typer.Option(help="Turn the camera by so many degrees to the avatar's left.")] = 0.0,
+    pitch: Annotated[float, typer.Option(help="Raise the camera by so many degrees.")] = 0.0,
+    frames: Annotated[int | None, typer.Option(help="Only the first N frames of the motion.", min=1)] = None,
+    hard: Annotated[bool, typer.Option("--hard", help="Hard binding only, without the offset network.")] = False,
+    device: Device = "auto",
+) -> None:
+    """Render the avatar's recorded motion to a video, from the recorded view or another."""
+    from stavatar import pipeline
+
+    pipeline.render_motion(
+        avatar,
+        out,
+        size=size,
+        orbit=orbit,
+        yaw=yaw,
+        pitch=pitch,
+        frames=frames,
+        soft=not hard,
+        device=pipeline.choose_device(device),
+    )
+    output.print(f"video: {out}")
+
+
+@app.command()
+def synth(
+    out: Annotated[Path, typer.Option("--out", "-o", help="The .mp4 to write; the truth goes beside it as .npz.")],
+    frames: Frames = 300,
+    size: Size = 512,
+    seed: Seed = 0,
+    noise: Annotated[float, typer.Option(help="Sensor noise, standard deviation in [0, 1].", min=0, max=0.5)] = 0.0,
+) -> None:
+    """Render a performance of the embedded head, with its true parameters: test input with known truth."""
+    from stavatar import pipeline
+
+    truth = pipeline.synthesise(out, frames=frames, size=size, seed=seed, noise=noise)
+    output.print(f"video: {out}\ntruth: {truth}")
+
+
+@app.command()
+def assets(
+    names: Annotated[list[str] | None, typer.Argument(help="Which to fetch; those needed by default.")] = None,
+    listing: Annotated[bool, typer.Option("--list", help="Only show what is there; fetch nothing.")] = False,
+) -> None:
+    """Fetch, verify and list the model files that stavatar needs."""
+    from stavatar import assets as files
+
+    if not listing:
+        files.fetch(names or None)
+    table = Table("name", "state", "size", "licence", "for", "file")
+    for state in files.states():
+        asset = state.asset
+        colour = {"present": "green", "own file": "green", "missing": "yellow", "damaged": "red"}[state.state]
+        size = f"{asset.size / 1e6:.1f} MB"
+        table.add_row(asset.name, f"[{colour}]{state.state}[/]", size, asset.licence, asset.purpose, str(state.path))
+    output.print(table)
+
+
+@app.command()
+def doctor() -> None:
+    """Say what this machine has, what is missing, and which presets suit it."""
+    from stavatar import doctor as inspection
+
+    table = Table("what", "state", "found")
+    for finding in inspection.inspect():
+        colour = {"ok": "green", "note": "yellow", "problem": "red"}[finding.level]
+        table.add_row(finding.subject, f"[{colour}]{finding.level}[/]", finding.text)
+    output.print(table)
+
+
+def _show_results(folder: Path) -> None:
+    """The figures that matter and where to look."""
+    from stavatar.files import read_json
+    from stavatar.run import Run
+
+    run = Run(folder)
+    results = read_json(run.results)
+    table = Table("held-out frames", "PSNR", "SSIM", "LPIPS alex", "LPIPS vgg")
+    rows = {
+        "tracked photometrically": "metrics",
+        "by landmarks alone": "metrics_landmark_tracked",
+        "head only": "metrics_head",
+    }
+    for label, key in rows.items():
+        measured = results.get(key)
+        if measured:
+            names = ("psnr", "ssim", "lpips_alex", "lpips_vgg")
+            table.add_row(label, *("missing" if measured.get(n) is None else f"{measured[n]:.4g}" for n in names))
+    output.print(table)
+    seconds = results.get("stage_seconds", {})
+    output.print("seconds: " + ", ".join(f"{name} {value:.0f}" for name, value in seconds.items()))
+    output.print(
+        f"look at:  {run.side_by_side}\n          {run.contact_sheet}\n          {run.tracking_video}\n"
+        f"numbers:  {run.results}\navatar:   {run.avatar}  (try `stavatar render {run.folder} --orbit -o orbit.mp4`)"
+    )
+
+
+def main() -> None:
+    """Entry point: user errors become one sentence and an exit code."""
+    try:
+        app(standalone_mode=True)
+    except StavatarError as error:
+        Console(stderr=True).print(f"[red]error:[/] {error}", highlight=False, soft_wrap=True)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        Console(stderr=True).print("interrupted; finished stages are kept: run again with --resume")
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,258 @@
+"""Every number that a user may want to change, with its default and its reason; presets; YAML in and out.
+
+A run's configuration is written into its output folder, so that a result can always be traced to its settings. Nothing
+else in the package holds tunable numbers.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+import typing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+from stavatar.errors import InputError
+from stavatar.files import write_text
+
+
+@dataclass(frozen=True)
+class CaptureConfig:
+    """From video to frames."""
+
+    size: int = 256  # edge of the square crop, pixels
+    max_frames: int | None = None  # keep every k-th frame, so that no more than this many remain
+
+
+@dataclass(frozen=True)
+class NetworkConfig:
+    """The UV offset network (METHOD section 2)."""
+
+    enabled: bool = True  # False: hard binding only, an ablation row of the paper
+    uv_size: int = 256  # edge of the UV maps, texels
+    width: float = 1.0  # factor on all channel counts; 1 is the paper's network of about 5.9 M parameters
+    encoder: Literal["unet", "free"] = "unet"  # "free": learn the feature map T itself, as its input never changes
+    init: Literal["normal", "kaiming"] = (
+        "normal"  # "normal": N(0, 0.01) everywhere, as the paper; narrow nets need more
+    )
+    local_branch: bool = True  # False: an ablation row of the paper
+    displacement: Literal["posed", "expression"] = "posed"  # what UV_disp shows: the whole motion, or expression alone
+    offset_frame: Literal["world", "face"] = "world"  # axes of the position offset; "face" turns with the head
+    position_range: float = 0.1  # metres; bound of the position offset (eq. 7)
+    scale_range: float = 5.0  # bound of the log-scale offset, so that a wild prediction cannot overflow exp
+
+
+@dataclass(frozen=True)
+class GaussiansConfig:
+    """How Gaussians start."""
+
+    scale: float = 1.0  # in face units
+    thickness: float = 1.0  # scale along the face normal relative to the others
+    opacity: float = 0.1
+    reference: Literal["first", "best"] = "first"  # "best": the most frontal, relaxed and sharp training frame
+    color: Literal["grey", "reference"] = "grey"  # "reference": read from the reference frame
+    seeds: int = 0  # Gaussians added where the matte goes beyond the mesh: hair, shoulders
+    sh_degree: int = 3  # highest degree of the spherical harmonics; grows by one each `sh_interval` steps
+
+
+@dataclass(frozen=True)
+class PoseConfig:
+    """Refinement of tracked parameters during training."""
+
+    # Learning rates of Adam per tracked field (paper, section 4).
+    expression: float = 1e-3
+    rotation: float = 1e-5
+    neck: float = 1e-5
+    jaw: float = 1e-5
+    eyes: float = 1e-5
+    translation: float = 1e-6
+    neck_translation: float = 1e-6
+    decay: float = 1.0  # the rates end at this factor of their start, exponentially
+    neighbours: float = 0.0  # share of a frame's step given to the frames around it; fades out over three epochs
+    passes: tuple[float, ...] = ()  # when, as fractions of training, Gauss-Newton aligns all training frames
+    iterations: int = 4  # Gauss-Newton steps per frame and pass
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """Objective and schedule (METHOD section 4)."""
+
+    epochs: float = 6.0  # passes over the training frames
+    steps: int | None = None  # a fixed number of steps instead, so that clips of any length take the same time
+    batch: int = 1  # frames per step
+    network_start: float = 0.0  # fraction of training before the offset network joins in
+    seed: int = 0
+    # Adam's learning rates.
+    lr_network: float = 1e-4
+    lr_position: float = 5e-3
+    lr_position_final: float = 5e-5
+    lr_color: float = 2.5e-3
+    lr_opacity: float = 0.05
+    lr_scale: float = 0.017
+    lr_rotation: float = 1e-3
+    decay: float = 1.0  # all rates but the position's end at this factor of their start
+    decay_start: float = 0.3  # fraction of training at which that decay begins
+    sh_interval: int = 1000  # steps between increases of the SH degree
+    # Weights of the loss parts (eq. 12 to 14).
+    ssim: float = 0.2  # lambda 1
+    lpips: float = 0.05  # lambda 2
+    lpips_start: float = 0.5  # fraction of training after which LPIPS counts
+    offset_scale: float = 1e-2  # lambda 3
+    offset_color: float = 1e-3  # lambda 4
+    position: float = 0.01
+    scale: float = 1.0
+    # Where results go and how often.
+    checkpoint_seconds: float = 60.0
+
+
+@dataclass(frozen=True)
+class Config:
+    """One run, from video to avatar."""
+
+    preset: str = "paper"
+    capture: CaptureConfig = field(default_factory=CaptureConfig)
+    network: NetworkConfig = field(default_factory=NetworkConfig)
+    gaussians: GaussiansConfig = field(default_factory=GaussiansConfig)
+    pose: PoseConfig = field(default_factory=PoseConfig)
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+
+
+def paper() -> Config:
+    """The published settings: 512 pixels, the whole network, six epochs."""
+    return Config(preset="paper", capture=CaptureConfig(size=512))
+
+
+def cpu() -> Config:
+    """For two CPU cores: a narrow network over small maps, 256 pixels, and poses refined before the network joins in."""
+    return Config(
+        preset="cpu",
+        capture=CaptureConfig(size=256, max_frames=720),
+        network=NetworkConfig(
+            uv_size=64,
+            width=0.25,
+            encoder="free",
+            init="kaiming",
+            displacement="expression",
+            offset_frame="face",
+            position_range=0.02,
+            scale_range=1.5,
+        ),
+        gaussians=GaussiansConfig(
+            scale=0.6, thickness=0.3, opacity=0.5, reference="best", color="reference", seeds=1500, sh_degree=0
+        ),
+        pose=PoseConfig(
+            expression=1e-3,
+            rotation=1e-3,
+            neck=1e-3,
+            translation=1.5e-4,
+            neck_translation=1.5e-4,
+            decay=0.3,
+            neighbours=0.6,
+            passes=(0.1, 0.4),
+        ),
+        training=TrainingConfig(steps=4500, network_start=0.2, lr_network=1e-3, decay=0.1, scale=0.02, lpips=0.0),
+    )
+
+
+PRESETS = {"paper": paper, "cpu": cpu}
+
+
+def preset(name: str) -> Config:
+    """The configuration called `name`.
+
+    Raises:
+        InputError: there is no such preset.
+    """
+    if name not in PRESETS:
+        raise InputError(f"there is no preset {name!r}; choose one of {', '.join(PRESETS)}")
+    return PRESETS[name]()
+
+
+def override(config: Config, assignments: list[str]) -> Config:
+    """Apply assignments such as ``training.epochs=3`` to a configuration.
+
+    Raises:
+        InputError: an assignment names no field, or its value has the wrong type.
+    """
+    tree = dataclasses.asdict(config)
+    for assignment in assignments:
+        key, separator, text = assignment.partition("=")
+        section, _, name = key.strip().partition(".")
+        known = tree.get(section)
+        if not separator or not isinstance(known, dict) or name not in known:
+            raise InputError(f"--set {assignment}: expected section.field=value with a field of the configuration")
+        known[name] = yaml.safe_load(text)
+    return from_dict(tree, source="--set")
+
+
+def from_dict(tree: dict[str, Any], *, source: str) -> Config:
+    """Build a configuration from plain data, checking every field's name and type; `source` goes into errors."""
+    return typing.cast(Config, _build(Config, tree, source))
+
+
+def save(config: Config, path: Path) -> None:
+    """Write a configuration as YAML."""
+    tree = dataclasses.asdict(config)
+    tree["pose"]["passes"] = list(tree["pose"]["passes"])
+    write_text(path, yaml.safe_dump(tree, sort_keys=False))
+
+
+def load(path: Path) -> Config:
+    """Read a configuration written by :func:`save` or by hand; fields left out keep their defaults.
+
+    Raises:
+        InputError: the file is missing, not YAML, or has an unknown field or a value of the wrong type.
+    """
+    try:
+        tree = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror}") from error
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+        raise InputError(f"{path} is not YAML: {str(error).splitlines()[0]}") from error
+    return from_dict(tree, source=str(path))
+
+
+def _build(kind: type, tree: Any, source: str) -> Any:
+    if not isinstance(tree, dict):
+        raise InputError(f"{source}: expected a mapping of settings, found {type(tree).__name__}")
+    hints = typing.get_type_hints(kind)
+    values = {}
+    for name, value in tree.items():
+        if name not in hints:
+            raise InputError(f"{source}: {name!r} is not a setting; known are {', '.join(hints)}")
+        hint = hints[name]
+        if dataclasses.is_dataclass(hint):
+            values[name] = _build(typing.cast(type, hint), value, f"{source}: {name}")
+        else:
+            values[name] = _checked(hint, value, f"{source}: {name}")
+    return kind(**values)
+
+
+def _checked(hint: Any, value: Any, source: str) -> Any:
+    """`value` converted to the type `hint`, or an error that says what was expected."""
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin is Literal:
+        if value in arguments:
+            return value
+        raise InputError(f"{source} must be one of {', '.join(map(str, arguments))}, not {value!r}")
+    if origin is tuple:
+        if isinstance(value, list | tuple):
+            return tuple(_checked(arguments[0], item, source) for item in value)
+        raise InputError(f"{source} must be a list, not {value!r}")
+    if origin in (typing.Union, types.UnionType):
+        if value is None:
+            return None
+        return _checked(next(kind for kind in arguments if kind is not type(None)), value, source)
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        value = float(value)
+    if isinstance(value, str) and hint is float:  # YAML 1.1 reads 1e-3 as text
+        try:
+            value = float(value)
+        except ValueError:
+            pass
+    if type(value) is not hint or (hint is float and value != value):
+        raise InputError(f"{source} must be of type {hint.__name__}, not {value!r}")
+    return value

@@ -1,0 +1,81 @@
+"""A run's output folder: what lies where, and which stages are done."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from stavatar import config as configuration
+from stavatar.config import Config
+from stavatar.errors import InputError
+from stavatar.files import read_json, write_json
+
+
+class Run:
+    """Paths and stage times of one run.
+
+    ============================  ====================================================
+    ``config.yaml``               every setting
+    ``sequence/``                 the tracked frames
+    ``tracking.mp4``              overlay of the tracked mesh on the frames
+    ``checkpoint.safetensors``    state of an unfinished training
+    ``avatar/``                   the result
+    ``results.json``              what was measured on held-out frames
+    ``contact_sheet.png``         input, render and error of some held-out frames
+    ``side_by_side.mp4``          the same for all of them
+    ``stages.json``               seconds per finished stage
+    ============================  ====================================================
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = Path(folder)
+        self.config_path = self.folder / "config.yaml"
+        self.sequence = self.folder / "sequence"
+        self.tracking_video = self.folder / "tracking.mp4"
+        self.avatar = self.folder / "avatar"
+        self.results = self.folder / "results.json"
+        self.contact_sheet = self.folder / "contact_sheet.png"
+        self.side_by_side = self.folder / "side_by_side.mp4"
+        self._stages = self.folder / "stages.json"
+
+    @staticmethod
+    def start(folder: Path, config: Config, *, resume: bool) -> Run:
+        """Claim a folder for a new run, or take up the one in it.
+
+        Raises:
+            InputError: the folder holds a run and `resume` is off, holds something else, cannot be written, or holds a
+                run with other settings.
+        """
+        run = Run(folder)
+        try:
+            occupied = run.folder.exists() and (not run.folder.is_dir() or any(run.folder.iterdir()))
+        except OSError as error:
+            raise InputError(f"cannot look into {folder}: {error.strerror}") from error
+        if occupied and not run.config_path.is_file():
+            raise InputError(f"{folder} exists and is not a stavatar run; choose another output folder")
+        if occupied and not resume:
+            raise InputError(f"{folder} already holds a run; add --resume to continue it, or choose another folder")
+        if occupied:
+            if configuration.load(run.config_path) != config:
+                raise InputError(f"{folder} holds a run with other settings than these; resume it with the same ones")
+        else:
+            configuration.save(config, run.config_path)
+        return run
+
+    @property
+    def seconds(self) -> dict[str, float]:
+        """Seconds that each finished stage took."""
+        return read_json(self._stages) if self._stages.exists() else {}
+
+    def done(self, stage: str) -> bool:
+        """Whether a stage was finished."""
+        return stage in self.seconds
+
+    @contextmanager
+    def timed(self, stage: str) -> Iterator[None]:
+        """Time a stage; it counts as done when the block ends well. A resumed stage's times add up."""
+        begin = time.monotonic()
+        yield
+        write_json(self._stages, self.seconds | {stage: round(time.monotonic() - begin, 2)})

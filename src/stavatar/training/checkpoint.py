@@ -1,0 +1,108 @@
+"""A trainer's whole state in one file, written atomically.
+
+Tensors are kept by name in safetensors (no pickle), numbers in its header as JSON. Reading it back continues training
+with the very numbers it would have used: frame orders follow from the step, so no random state is needed.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from stavatar.avatar.storage import gaussians_from_tensors, tensors_of_avatar
+from stavatar.errors import InputError
+from stavatar.files import atomic_path
+
+if TYPE_CHECKING:
+    from stavatar.training.trainer import Trainer
+
+NAME = "checkpoint.safetensors"
+_FORMAT = 1
+
+
+def save(trainer: Trainer, folder: Path) -> None:
+    """Write `folder`/checkpoint.safetensors."""
+    tensors = {f"avatar.{name}": value for name, value in tensors_of_avatar(trainer.avatar).items()}
+    tensors |= {f"poses.{name}": value for name, value in trainer.poses.state_dict().items()}
+    tensors |= _optimiser_tensors("gaussians", trainer.gaussian_optimiser, trainer.avatar.gaussians)
+    if trainer.network_optimiser is not None and trainer.avatar.network is not None:
+        tensors |= _optimiser_tensors("network", trainer.network_optimiser, trainer.avatar.network)
+    header = {
+        "format": _FORMAT,
+        "step": trainer.step,
+        "steps": trainer.steps,
+        "passes_done": trainer.passes_done,
+        "seed": trainer.config.training.seed,
+    }
+    with atomic_path(folder / NAME) as temporary:
+        save_file(
+            {name: value.detach().cpu().contiguous() for name, value in tensors.items()},
+            temporary,
+            {"stavatar": json.dumps(header)},
+        )
+
+
+def restore(trainer: Trainer, folder: Path) -> bool:
+    """Bring a trainer to the state of `folder`'s checkpoint; False where there is none.
+
+    Raises:
+        InputError: the file is damaged, or belongs to another sequence or configuration.
+    """
+    path = folder / NAME
+    if not path.exists():
+        return False
+    try:
+        with safe_open(path, framework="pt") as file:
+            header = json.loads((file.metadata() or {}).get("stavatar", "{}"))
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118: not a dictionary
+    except (SafetensorError, OSError, ValueError) as error:
+        raise InputError(f"{path} is not a readable checkpoint ({error}); delete it to start over") from error
+    if header.get("format") != _FORMAT or header.get("steps") != trainer.steps:
+        raise InputError(f"{path} belongs to another run (other frames or settings); delete it to start over")
+    try:
+        _restore(trainer, tensors)
+    except (KeyError, RuntimeError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(f"{path} does not fit this run ({reason}); delete it to start over") from error
+    trainer.step, trainer.passes_done = header["step"], header["passes_done"]
+    return True
+
+
+def _restore(trainer: Trainer, tensors: dict[str, Tensor]) -> None:
+    def part(prefix: str) -> dict[str, Tensor]:
+        start = f"{prefix}."
+        return {name[len(start) :]: value for name, value in tensors.items() if name.startswith(start)}
+
+    avatar = part("avatar")
+    trainer.avatar.gaussians = gaussians_from_tensors(avatar).to(trainer.device)
+    trainer.avatar.load_state_dict(avatar, strict=False)
+    trainer.poses.load_state_dict(part("poses"))
+    trainer.gaussian_optimiser, trainer.network_optimiser = trainer._optimisers()
+    _restore_optimiser(part("gaussians"), trainer.gaussian_optimiser, trainer.avatar.gaussians)
+    if trainer.network_optimiser is not None and trainer.avatar.network is not None:
+        _restore_optimiser(part("network"), trainer.network_optimiser, trainer.avatar.network)
+
+
+def _optimiser_tensors(prefix: str, optimiser: torch.optim.Optimizer, module: nn.Module) -> dict[str, Tensor]:
+    return {
+        f"{prefix}.{name}.{key}": torch.as_tensor(value)
+        for name, parameter in module.named_parameters()
+        for key, value in optimiser.state.get(parameter, {}).items()
+    }
+
+
+def _restore_optimiser(tensors: dict[str, Tensor], optimiser: torch.optim.Optimizer, module: nn.Module) -> None:
+    parameters = dict(module.named_parameters())
+    for full, value in tensors.items():
+        name, _, key = full.rpartition(".")
+        parameter = parameters[name]
+        if key != "step" and value.shape != parameter.shape:
+            raise ValueError(f"{full} has shape {list(value.shape)}")
+        # Adam keeps its moments where the parameter is; a fused one its step count too.
+        optimiser.state[parameter][key] = value.to(parameter.device)

@@ -1,0 +1,128 @@
+"""Photometric alignment of head and torso poses: Gauss-Newton on the image, against the avatar.
+
+Twelve numbers a frame: the torso's rotation and translation, the head's rotation and translation against the torso.
+Their Jacobian comes from finite differences, that is from twelve extra renders of the same Gaussians; the network's
+offsets are kept fixed meanwhile, as they hardly depend on a small motion. Landmarks place a head to a degree or so;
+this brings it to where the pixels agree, which is worth about 8 dB (and is what trackers of this field do for every
+frame).
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from stavatar.avatar.avatar import Avatar, render
+from stavatar.head import HeadParameters
+from stavatar.progress import Report
+from stavatar.sequence import Sequence
+
+FIELDS = ("rotation", "translation", "neck", "neck_translation")
+_PROBE = {"rotation": 2e-3, "neck": 2e-3, "translation": 4e-4, "neck_translation": 4e-4}  # radians, metres
+_LARGEST = {"rotation": 0.03, "neck": 0.03, "translation": 6e-3, "neck_translation": 6e-3}  # per iteration
+_HUBER = 0.1  # residual in [0, 1] above which a pixel's weight falls
+_DAMPING = 1e-3  # relative to the mean of the normal matrix's diagonal
+_ENOUGH = 0.05  # stop when the step is smaller than this many probes
+
+
+@torch.no_grad()
+def align_poses(
+    avatar: Avatar,
+    sequence: Sequence,
+    parameters: HeadParameters,
+    frames: Tensor,
+    *,
+    iterations: int,
+    soft: bool,
+    sh_degree: int,
+    correction: Tensor | None = None,
+    report: Report | None = None,
+    backend: str = "auto",
+) -> HeadParameters:
+    """Align some frames of a sequence and return their parameters.
+
+    Args:
+        avatar: what the frames should look like.
+        sequence: gives the images and the camera.
+        parameters: of all T frames, the start.
+        frames: [K] indices to align, in order of time.
+        iterations: most Gauss-Newton steps per frame.
+        soft: use the offset network.
+        sh_degree: highest SH degree to use.
+        correction: [12] where to start; each frame then starts from what was found for the one before, as suits frames
+            that were never aligned. None: every frame starts from its own parameters.
+        report: progress.
+
+    Returns:
+        Parameters of the K frames.
+    """
+    device = avatar.shape.device
+    static = avatar.network.static_features() if soft and avatar.network is not None else None
+    probe = torch.cat([torch.full((3,), _PROBE[name], device=device) for name in FIELDS])
+    largest = torch.cat([torch.full((3,), _LARGEST[name], device=device) for name in FIELDS])
+    follow = correction is not None
+    results: list[HeadParameters] = []
+    for frame in frames.tolist():
+        start = parameters[[frame]]
+        camera = sequence.camera[[frame]].to(device)
+        target = sequence.image([frame], device).permute(0, 3, 1, 2)
+
+        mesh = avatar.head(avatar.shape, start)
+        offsets = avatar.offsets(start, mesh, static) if static is not None else None
+
+        def images(corrections: Tensor, start: HeadParameters = start, offsets=offsets, camera=camera) -> Tensor:  # type: ignore[no-untyped-def]
+            moved = _corrected(start, corrections)
+            posed = avatar.bind(avatar.head(avatar.shape, moved), _expand(offsets, len(corrections)))
+            image = render(posed, camera.expand(len(corrections)), sh_degree=sh_degree, backend=backend).image
+            return _blur(image.permute(0, 3, 1, 2))
+
+        if correction is None or not follow:
+            correction = torch.zeros_like(probe)
+        goal = _blur(target)
+        probes = torch.cat([correction[None], correction + torch.diag(probe)])
+        views = images(probes)
+        current = views[0]
+        jacobian = (views[1:] - views[:1]).flatten(1).T  # [pixels, 12], per probe
+        for iteration in range(iterations):
+            residual = (current - goal[0]).flatten()
+            weight = _HUBER / residual.abs().clamp_min(_HUBER)
+            weighted = jacobian * weight[:, None]
+            normal = weighted.T @ jacobian
+            damping = _DAMPING * normal.diagonal().mean() + 1e-12
+            eye = torch.eye(len(normal), device=device)
+            step = torch.linalg.solve(normal + damping * eye, weighted.T @ residual) * probe
+            correction = correction - step.clamp(-largest, largest)
+            if iteration + 1 == iterations or (step / probe).abs().max() < _ENOUGH:
+                break
+            current = images(correction[None])[0]
+        results.append(_corrected(start, correction[None]))
+        if report is not None:
+            report()
+    return HeadParameters.concatenate(results)
+
+
+def correction_between(before: HeadParameters, after: HeadParameters) -> Tensor:
+    """The correction [12] that takes one frame's parameters to another's."""
+    return torch.cat([(getattr(after, name) - getattr(before, name))[0] for name in FIELDS])
+
+
+def _corrected(start: HeadParameters, corrections: Tensor) -> HeadParameters:
+    """One frame's parameters with K corrections [K, 12] -> K frames."""
+    parts = dict(zip(FIELDS, corrections.split(3, 1), strict=True))
+    count = len(corrections)
+    return start.map(lambda value: value.expand(count, -1)).replaced(
+        **{name: getattr(start, name) + change for name, change in parts.items()}
+    )
+
+
+def _expand(offsets, count: int):  # type: ignore[no-untyped-def]
+    """Offsets of one frame for `count` frames."""
+    if offsets is None:
+        return None
+    return type(offsets)(**{name: value.expand(count, *value.shape[1:]) for name, value in vars(offsets).items()})
+
+
+def _blur(image: Tensor) -> Tensor:
+    """A 3x3 box: widens the basin, and calms what single pixels say."""
+    return F.avg_pool2d(image, 3, 1, 1)

@@ -1,0 +1,18 @@
+"""Learning rates over training."""
+
+from __future__ import annotations
+
+import math
+
+from stavatar.config import TrainingConfig
+
+
+def exponential(start: float, end: float, progress: float) -> float:
+    """From `start` to `end` along a straight line in the logarithm; `progress` is in [0, 1]."""
+    return start * math.exp(math.log(end / start) * min(max(progress, 0.0), 1.0))
+
+
+def common_factor(config: TrainingConfig, progress: float) -> float:
+    """Factor on every rate but the position's: 1 until `decay_start`, then down to `decay` at the end."""
+    late = (progress - config.decay_start) / max(1e-9, 1 - config.decay_start)
+    return exponential(1.0, config.decay, late)

@@ -1,0 +1,313 @@
+"""The training loop: a tracked sequence in, an avatar out."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from stavatar.avatar.avatar import Avatar, render
+from stavatar.avatar.gaussians import BoundGaussians
+from stavatar.avatar.seeding import seed_beyond_mesh
+from stavatar.config import Config
+from stavatar.density import DensityControl, FixedDensity
+from stavatar.errors import InputError, TrainingError
+from stavatar.evaluation.lpips import LPIPS
+from stavatar.head import HeadModel, HeadParameters, face_frames
+from stavatar.head.regions import region_masks
+from stavatar.head.uv import UVAtlas
+from stavatar.progress import stage
+from stavatar.sequence import Sequence
+from stavatar.training import checkpoint
+from stavatar.training.losses import offset_regularisation, photometric_loss, position_penalty, scale_penalty
+from stavatar.training.photometric import align_poses, correction_between
+from stavatar.training.poses import TrackedParameters
+from stavatar.training.reference import best_reference
+from stavatar.training.schedule import common_factor, exponential
+
+_NEIGHBOUR_EPOCHS = 3  # over which the sharing of pose steps among neighbouring frames fades out
+
+
+@dataclass(frozen=True)
+class StepReport:
+    """Losses of one step, by part."""
+
+    parts: dict[str, Tensor]
+
+    @property
+    def total(self) -> Tensor:
+        return torch.stack(list(self.parts.values())).sum()
+
+
+class Trainer:
+    """Trains one avatar; its whole state can be written and read back between any two steps.
+
+    Args:
+        sequence: tracked frames; `sequence.train` are learned from, the others are never looked at.
+        head: the head model that the sequence was tracked with.
+        config: of the run.
+        device: where to train.
+        density: adds and removes Gaussians.
+        backend: rasteriser backend.
+    """
+
+    def __init__(
+        self,
+        sequence: Sequence,
+        head: HeadModel,
+        config: Config,
+        *,
+        device: torch.device | str = "cpu",
+        density: DensityControl | None = None,
+        backend: str = "auto",
+    ) -> None:
+        if sequence.head_model != head.name:
+            raise InputError(f"the sequence was tracked with head {sequence.head_model!r}, not {head.name!r}")
+        if len(sequence.train) == 0:
+            raise InputError(f"sequence {sequence.name!r} has no training frames")
+        self.sequence = sequence
+        self.config = config
+        self.device = torch.device(device)
+        self.backend = backend
+        self.density = density or FixedDensity()
+        self.avatar = start_avatar(sequence, head, config).to(self.device)
+
+        movable = torch.zeros(len(sequence), dtype=torch.bool)
+        movable[sequence.train] = True
+        self.poses = TrackedParameters(sequence.parameters.to(self.device), config.pose, movable.to(self.device))
+        self.gaussian_optimiser, self.network_optimiser = self._optimisers()
+        self.lpips = LPIPS("vgg16").to(self.device) if config.training.lpips > 0 else None
+
+        self.step = 0
+        self.passes_done = 0
+        by_epochs = math.ceil(config.training.epochs * len(sequence.train) / config.training.batch)
+        self.steps = max(1, config.training.steps or by_epochs)
+
+    def _optimisers(self) -> tuple[torch.optim.Adam, torch.optim.Adam | None]:
+        config, gaussians = self.config.training, self.avatar.gaussians
+        rates = {
+            "position": config.lr_position,
+            "log_scale": config.lr_scale,
+            "quaternion": config.lr_rotation,
+            "opacity_logit": config.lr_opacity,
+            "sh_dc": config.lr_color,
+            "sh_rest": config.lr_color / 20,
+        }
+        groups = [{"params": [getattr(gaussians, name)], "lr": rate, "name": name} for name, rate in rates.items()]
+        network = self.avatar.network
+        return (
+            torch.optim.Adam(groups, eps=1e-15, fused=True),
+            None if network is None else torch.optim.Adam(network.parameters(), lr=config.lr_network, fused=True),
+        )
+
+    @property
+    def progress(self) -> float:
+        """How much of training is done, in [0, 1]."""
+        return self.step / self.steps
+
+    @property
+    def soft(self) -> bool:
+        """Whether the offset network takes part by now."""
+        return self.avatar.network is not None and self.progress >= self.config.training.network_start
+
+    @property
+    def sh_degree(self) -> int:
+        """Highest SH degree in use by now."""
+        return min(self.config.gaussians.sh_degree, self.step // self.config.training.sh_interval)
+
+    def run(self, folder: Path | None = None) -> None:
+        """Train to the end, writing a checkpoint into `folder` from time to time.
+
+        Raises:
+            TrainingError: the loss is no longer a number; the last checkpoint stays as it is.
+        """
+        saved = time.monotonic()
+        with stage("training", self.steps) as report:
+            report(self.step)
+            while self.step < self.steps:
+                self._align_where_due()
+                losses = self.train_step(self.frames_of_step(self.step))
+                report(1, note=f"loss {float(losses.total.detach()):.4f}" if self.step % 20 == 0 else None)
+                if folder is not None and time.monotonic() - saved > self.config.training.checkpoint_seconds:
+                    checkpoint.save(self, folder)
+                    saved = time.monotonic()
+        if folder is not None:
+            checkpoint.save(self, folder)
+
+    def frames_of_step(self, step: int) -> Tensor:
+        """Which frames a step sees: each epoch is a permutation of its own, so that any step can be computed alone."""
+        batch, train = self.config.training.batch, self.sequence.train
+        samples = range(step * batch, (step + 1) * batch)
+        orders = {
+            epoch: torch.randperm(
+                len(train), generator=torch.Generator().manual_seed(1_000_003 * self.config.training.seed + epoch)
+            )
+            for epoch in {sample // len(train) for sample in samples}
+        }
+        return train[torch.stack([orders[sample // len(train)][sample % len(train)] for sample in samples])]
+
+    def train_step(self, frames: Tensor) -> StepReport:
+        """One step: render the frames, compare, and move everything that is learned."""
+        config = self.config.training
+        self._set_learning_rates()
+        rows = self.poses.rows(frames)
+        posed = self.avatar(rows, soft=self.soft)
+        camera = self.sequence.camera[frames].to(self.device)
+        view = render(
+            posed,
+            camera,
+            sh_degree=self.sh_degree,
+            statistics=self.density.needs_statistics,
+            backend=self.backend,
+        )
+        rendered = view.image.permute(0, 3, 1, 2)
+        truth = self.sequence.image(frames, self.device).permute(0, 3, 1, 2)
+
+        parts = {"photometric": photometric_loss(rendered, truth, config.ssim)}
+        if self.lpips is not None and self.progress >= config.lpips_start:
+            parts["lpips"] = config.lpips * self.lpips(rendered, truth).mean()
+        gaussians = self.avatar.gaussians
+        counted = (view.radii > 0).any(0) & ~gaussians.free
+        parts["position"] = config.position * position_penalty(gaussians.position, counted)
+        parts["scale"] = config.scale * scale_penalty(gaussians.log_scale, counted)
+        if posed.offsets is not None:
+            parts["offset"] = offset_regularisation(
+                posed.offsets.scale, posed.offsets.color, config.offset_scale, config.offset_color
+            )
+        losses = StepReport(parts)
+        self._check(losses, frames)
+
+        self.gaussian_optimiser.zero_grad()
+        if self.network_optimiser is not None:
+            self.network_optimiser.zero_grad()
+        losses.total.backward()
+        self.gaussian_optimiser.step()
+        if self.network_optimiser is not None and posed.offsets is not None:
+            self.network_optimiser.step()
+        self.poses.step(frames.to(self.device), rows, self._pose_factor(), self._neighbour_share())
+        with torch.no_grad():
+            self.density.observe(view, rendered, truth)
+        self.step += 1
+        return losses
+
+    def _set_learning_rates(self) -> None:
+        config = self.config.training
+        factor = common_factor(config, self.progress)
+        for group in self.gaussian_optimiser.param_groups:
+            group.setdefault("start", group["lr"])
+            group["lr"] = group["start"] * factor
+            if group["name"] == "position":
+                group["lr"] = exponential(config.lr_position, config.lr_position_final, self.progress)
+        if self.network_optimiser is not None:
+            for group in self.network_optimiser.param_groups:
+                group["lr"] = config.lr_network * factor
+
+    def _pose_factor(self) -> float:
+        return exponential(1.0, self.config.pose.decay, self.progress)
+
+    def _neighbour_share(self) -> float:
+        epochs = self.step * self.config.training.batch / len(self.sequence.train)
+        return self.config.pose.neighbours * max(0.0, 1 - epochs / _NEIGHBOUR_EPOCHS)
+
+    def _check(self, losses: StepReport, frames: Tensor) -> None:
+        """Stop where a loss is not a number. On a GPU this would wait for the device, so it looks now and then."""
+        if self.device.type != "cpu" and self.step % 50:
+            return
+        for name, value in losses.parts.items():
+            if not bool(torch.isfinite(value)):
+                raise TrainingError(
+                    f"the {name} loss is {value.item()} at step {self.step} (frames {frames.tolist()}); "
+                    "the last checkpoint is intact: lower the learning rates and resume"
+                )
+
+    def _align_where_due(self) -> None:
+        """Gauss-Newton over all training frames at the moments the configuration names."""
+        passes = self.config.pose.passes
+        while self.passes_done < len(passes) and self.progress >= passes[self.passes_done]:
+            self.poses.replace(
+                self.sequence.train.to(self.device),
+                self.align(self.poses.all(), self.sequence.train),
+            )
+            self.passes_done += 1
+
+    def align(self, start: HeadParameters, frames: Tensor, *, title: str = "aligning poses") -> HeadParameters:
+        """Photometric poses of some frames against the avatar as it is now, each from its own start."""
+        return self._align(start, frames, title, self.config.pose.iterations, None)
+
+    def track_held_out(self) -> HeadParameters:
+        """Parameters of all frames, the held-out ones aligned photometrically to the finished avatar.
+
+        Held-out frames never move the avatar. Each starts from the landmark pose plus the correction found for the
+        frame before it, the first from that of the nearest training frame.
+        """
+        held_out = self.sequence.test.to(self.device)
+        parameters = self.poses.all()
+        if len(held_out) == 0:
+            return parameters
+        train = self.sequence.train.to(self.device)
+        nearest = train[(train - held_out[0]).abs().argmin()][None]
+        correction = correction_between(self.sequence.parameters.to(self.device)[nearest], parameters[nearest])
+        aligned = self._align(parameters, held_out, "tracking held-out", 2 * self.config.pose.iterations, correction)
+        return HeadParameters(
+            **{name: value.index_copy(0, held_out, getattr(aligned, name)) for name, value in parameters.items()}
+        )
+
+    def _align(
+        self, start: HeadParameters, frames: Tensor, title: str, iterations: int, correction: Tensor | None
+    ) -> HeadParameters:
+        with stage(title, len(frames)) as report:
+            return align_poses(
+                self.avatar,
+                self.sequence,
+                start,
+                frames,
+                iterations=iterations,
+                soft=self.soft,
+                sh_degree=self.sh_degree,
+                correction=correction,
+                report=report,
+                backend=self.backend,
+            )
+
+
+def start_avatar(sequence: Sequence, head: HeadModel, config: Config) -> Avatar:
+    """The avatar before its first step: one Gaussian per face, seeds beyond the mesh, an untrained network."""
+    frame = best_reference(sequence) if config.gaussians.reference == "best" else int(sequence.train[0])
+    reference = sequence.parameters[[frame]]
+    image = sequence.image([frame])[0]
+    camera = sequence.camera[[frame]]
+    vertices = head(sequence.shape, reference).vertices
+    atlas = UVAtlas(head, config.network.uv_size)
+    generator = torch.Generator().manual_seed(config.training.seed)
+
+    colors = torch.full((len(head.faces), 3), 0.5)
+    if config.gaussians.color == "reference":
+        colors = _colors_at(image, camera.project(face_frames(vertices, head.faces).origin)[0])
+    seeds = None
+    if config.gaussians.seeds > 0:
+        matte = sequence.mask([frame])[0]
+        seeds = seed_beyond_mesh(head, vertices[0], camera, image, matte, config.gaussians.seeds, generator)
+    return Avatar(
+        config,
+        head,
+        sequence.shape,
+        BoundGaussians.one_per_face(config.gaussians, colors, head, atlas, seeds),
+        seen=sequence.parameters[sequence.train],
+        reference=reference,
+        image=image.permute(2, 0, 1),
+        atlas=atlas,
+        masks=region_masks(head, atlas),
+    )
+
+
+def _colors_at(image: Tensor, pixels: Tensor) -> Tensor:
+    """Bilinear colours [P, 3] of an image [H, W, 3] at pixels [P, 2]; outside, the border's."""
+    height, width = image.shape[:2]
+    grid = (2 * pixels / pixels.new_tensor([width, height]) - 1)[None, None]
+    read = F.grid_sample(image.permute(2, 0, 1)[None], grid, padding_mode="border", align_corners=False)
+    return read[0, :, 0].T.contiguous()

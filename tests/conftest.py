@@ -1,0 +1,93 @@
+"""What several tests share: the embedded head, and a small performance of it with known truth."""
+
+import dataclasses
+
+import pytest
+import torch
+
+from stavatar import config
+from stavatar.avatar.avatar import Avatar, render
+from stavatar.avatar.gaussians import BoundGaussians
+from stavatar.camera import Camera
+from stavatar.head import load_embedded_head
+from stavatar.head.regions import region_masks
+from stavatar.head.uv import UVAtlas
+from stavatar.sequence import Sequence
+
+SIZE = 64
+
+
+@pytest.fixture(scope="session")
+def head():
+    return load_embedded_head()
+
+
+@pytest.fixture(scope="session")
+def small_config():
+    """The cpu preset, cut down so that a test trains in seconds."""
+    preset = config.preset("cpu")
+    return dataclasses.replace(
+        preset,
+        capture=dataclasses.replace(preset.capture, size=SIZE),
+        network=dataclasses.replace(preset.network, uv_size=32, width=0.125),
+        gaussians=dataclasses.replace(preset.gaussians, seeds=50),
+        training=dataclasses.replace(preset.training, steps=12),
+    )
+
+
+@pytest.fixture(scope="session")
+def true_avatar(head, small_config):
+    """An avatar with coloured patches all over, hard bound: what the small sequence shows."""
+    atlas = UVAtlas(head, small_config.network.uv_size)
+    waves = 60 * head.template[head.faces].mean(1)
+    colors = 0.5 + 0.4 * torch.sin(waves + torch.tensor([0.0, 2.0, 4.0]))
+    gaussians = BoundGaussians.one_per_face(
+        dataclasses.replace(small_config.gaussians, opacity=0.9), colors, head, atlas
+    )
+    return Avatar(
+        dataclasses.replace(small_config, network=dataclasses.replace(small_config.network, enabled=False)),
+        head,
+        torch.zeros(head.shape_count),
+        gaussians,
+        seen=head.neutral(),
+        reference=head.neutral(),
+        image=torch.zeros(3, SIZE, SIZE),
+        atlas=atlas,
+        masks=region_masks(head, atlas),
+    )
+
+
+@pytest.fixture(scope="session")
+def true_motion(head):
+    """Ten frames: the head turns and nods, the mouth opens, the torso sways by millimetres."""
+    frames = 10
+    phase = torch.linspace(0, 3, frames)
+    parameters = head.neutral(frames)
+    neck = torch.stack([0.1 * torch.sin(2 * phase), 0.2 * torch.sin(phase), 0.05 * torch.cos(phase)], 1)
+    expression = parameters.expression.clone()
+    expression[:, head.expression_names.index("jawOpen")] = 0.3 + 0.3 * torch.sin(4 * phase)
+    middle = head.template.mean(0)
+    sway = torch.stack([0.004 * torch.sin(phase), 0.002 * torch.cos(phase), 0 * phase], 1) - middle
+    return parameters.replaced(neck=neck, expression=expression, translation=sway)
+
+
+@pytest.fixture(scope="session")
+def small_sequence(head, true_avatar, true_motion):
+    """The motion, rendered; the last two frames are held out."""
+    camera = Camera.frontal(1.0, 2.0 * SIZE, SIZE, SIZE)
+    with torch.no_grad():
+        view = render(true_avatar(true_motion), camera)
+    frames = len(true_motion)
+    return Sequence(
+        name="small",
+        head_model=head.name,
+        shape=torch.zeros(head.shape_count),
+        parameters=true_motion,
+        camera=camera,
+        images=(view.image.clamp(0, 1) * 255).round().to(torch.uint8),
+        masks=(view.alpha.clamp(0, 1) * 255).round().to(torch.uint8),
+        frame_ids=torch.arange(frames),
+        train=torch.arange(frames - 2),
+        test=torch.arange(frames - 2, frames),
+        fps=25.0,
+    )

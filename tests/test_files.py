@@ -1,0 +1,56 @@
+"""Atomic writes and strict JSON."""
+
+import os
+import stat
+
+import pytest
+
+from stavatar.errors import InputError
+from stavatar.files import atomic_path, read_json, write_json
+
+
+def test_a_failed_write_leaves_the_old_file_and_no_leftovers(tmp_path):
+    final = tmp_path / "result.bin"
+    final.write_bytes(b"old")
+    with pytest.raises(RuntimeError), atomic_path(final) as temporary:
+        temporary.write_bytes(b"half of the n")
+        raise RuntimeError("killed in the middle")
+    assert final.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [final]
+
+
+def test_a_finished_write_replaces_the_file_and_is_readable_by_others(tmp_path):
+    final = tmp_path / "deep" / "result.bin"
+    with atomic_path(final) as temporary:
+        assert temporary.parent == final.parent, "a rename is atomic within one folder only"
+        temporary.write_bytes(b"new")
+        assert not final.exists()
+    assert final.read_bytes() == b"new"
+    mask = os.umask(0)
+    os.umask(mask)
+    assert stat.S_IMODE(final.stat().st_mode) == 0o666 & ~mask
+
+
+def test_a_folder_that_is_a_file_is_named(tmp_path):
+    (tmp_path / "taken").write_text("")
+    with pytest.raises(InputError, match="cannot write"), atomic_path(tmp_path / "taken" / "result.bin"):
+        pass
+
+
+def test_json_is_strict(tmp_path):
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        write_json(tmp_path / "a.json", {"psnr": float("nan")})
+    assert not (tmp_path / "a.json").exists()
+
+
+@pytest.mark.parametrize("text", ["{", "", "\x80", "[" * 100_000])
+def test_what_is_not_json_is_named(text, tmp_path):
+    (tmp_path / "a.json").write_text(text, encoding="latin-1")
+    with pytest.raises(InputError, match=r"a\.json"):
+        read_json(tmp_path / "a.json")
+
+
+def test_a_file_larger_than_the_limit_is_not_read(tmp_path):
+    (tmp_path / "a.json").write_text("[" + "1," * 600_000 + "1]")
+    with pytest.raises(InputError, match="larger than"):
+        read_json(tmp_path / "a.json", most_bytes=1 << 20)

@@ -1,0 +1,65 @@
+"""Gauss-Newton on the image finds the pose that was rendered."""
+
+import torch
+
+from stavatar.avatar.avatar import render
+from stavatar.training.photometric import align_poses, correction_between
+
+
+def disturbed(parameters, scale=1.0):
+    generator = torch.Generator().manual_seed(3)
+
+    def noise(value, size):
+        return value + scale * size * torch.randn(value.shape, generator=generator)
+
+    return parameters.replaced(
+        neck=noise(parameters.neck, 0.015),
+        rotation=noise(parameters.rotation, 0.005),
+        translation=noise(parameters.translation, 0.002),
+        neck_translation=noise(parameters.neck_translation, 0.002),
+    )
+
+
+def error(avatar, sequence, parameters, frames):
+    with torch.no_grad():
+        image = render(avatar(parameters), sequence.camera).image
+    return (image - sequence.image(frames)).square().mean().sqrt()
+
+
+def test_a_disturbed_pose_is_found_again(true_avatar, small_sequence):
+    frames = torch.arange(4)
+    truth = small_sequence.parameters
+    start = disturbed(truth)
+    found = align_poses(
+        true_avatar, small_sequence, start, frames, iterations=8, soft=False, sh_degree=0, correction=None
+    )
+    before = error(true_avatar, small_sequence, start[frames], frames)
+    after = error(true_avatar, small_sequence, found, frames)
+    assert after < 0.1 * before, f"the image error went from {before:.4f} to {after:.4f} only"
+    with torch.no_grad():
+        face = true_avatar.head.faces[true_avatar.head.faces_in("face", "nose")].unique()
+        shape = true_avatar.shape
+        off = (
+            true_avatar.head(shape, found).vertices[:, face] - true_avatar.head(shape, truth[frames]).vertices[:, face]
+        )
+    assert off[..., :2].norm(dim=-1).mean() < 3e-4, "the face must be back in place to a third of a millimetre"
+
+
+def test_expression_and_gaze_are_left_alone(true_avatar, small_sequence):
+    start = disturbed(small_sequence.parameters)
+    found = align_poses(true_avatar, small_sequence, start, torch.tensor([5]), iterations=2, soft=False, sh_degree=0)
+    for name in ("expression", "eyes", "jaw"):
+        assert torch.equal(getattr(found, name)[0], getattr(start, name)[5])
+
+
+def test_following_starts_from_the_correction_before(true_avatar, small_sequence):
+    """A constant error in all frames is found in the first, so that the next ones need no steps of their own."""
+    truth = small_sequence.parameters
+    wrong = truth.replaced(neck=truth.neck + torch.tensor([0.02, -0.03, 0.01]))
+    known = correction_between(wrong[[0]], truth[[0]])
+    frames = torch.arange(3)
+    found = align_poses(
+        true_avatar, small_sequence, wrong, frames, iterations=1, soft=False, sh_degree=0, correction=known
+    )
+    cold = align_poses(true_avatar, small_sequence, wrong, frames, iterations=1, soft=False, sh_degree=0)
+    assert (found.neck - truth.neck[:3]).abs().max() < 0.2 * (cold.neck - truth.neck[:3]).abs().max()

@@ -1,0 +1,152 @@
+"""The training loop: it learns, it can be stopped and resumed, and it stops itself where numbers end."""
+
+import dataclasses
+
+import pytest
+import torch
+
+from stavatar.avatar.avatar import render
+from stavatar.errors import InputError, TrainingError
+from stavatar.training import checkpoint
+from stavatar.training.reference import best_reference
+from stavatar.training.schedule import common_factor, exponential
+from stavatar.training.trainer import Trainer
+
+
+def changed(config, **sections):
+    return dataclasses.replace(
+        config,
+        **{name: dataclasses.replace(getattr(config, name), **values) for name, values in sections.items()},
+    )
+
+
+def states(trainer):
+    return {
+        **trainer.avatar.state_dict(),
+        **{f"poses.{name}": value for name, value in trainer.poses.state_dict().items()},
+    }
+
+
+def test_training_lowers_the_error_on_training_frames(small_sequence, head, small_config):
+    config = changed(small_config, training={"steps": 60}, pose={"passes": ()}, gaussians={"seeds": 0})
+    trainer = Trainer(small_sequence, head, config)
+
+    def error():
+        with torch.no_grad():
+            rows = trainer.poses.all()[small_sequence.train]
+            image = render(trainer.avatar(rows, soft=trainer.soft), small_sequence.camera).image
+        return (image - small_sequence.image(small_sequence.train)).square().mean()
+
+    before = error()
+    trainer.run()
+    assert error() < 0.35 * before
+
+
+def test_held_out_frames_are_neither_learned_from_nor_moved(small_sequence, head, small_config):
+    """Changing a held-out image changes nothing about the avatar; its parameters stay the tracker's."""
+    spoiled = dataclasses.replace(small_sequence, images=small_sequence.images.clone())
+    spoiled.images[small_sequence.test] = 0
+    results = []
+    for sequence in (small_sequence, spoiled):
+        trainer = Trainer(sequence, head, small_config)
+        trainer.run()
+        results.append(states(trainer))
+    for name, value in results[0].items():
+        assert torch.equal(value, results[1][name]), name
+    torch.testing.assert_close(
+        results[0]["poses.neck"][small_sequence.test], small_sequence.parameters.neck[small_sequence.test]
+    )
+
+
+@pytest.mark.parametrize("stop", [1, 4, 9])
+def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(small_sequence, head, small_config, tmp_path, stop):
+    """Stops lie before, between and after the pose pass and the network's start."""
+    config = changed(small_config, pose={"passes": (0.3,), "iterations": 1})
+    straight = Trainer(small_sequence, head, config)
+    straight.run()
+
+    interrupted = Trainer(small_sequence, head, config)
+    while interrupted.step < stop:
+        interrupted._align_where_due()
+        interrupted.train_step(interrupted.frames_of_step(interrupted.step))
+    checkpoint.save(interrupted, tmp_path)
+    resumed = Trainer(small_sequence, head, config)
+    assert checkpoint.restore(resumed, tmp_path)
+    assert resumed.step == stop
+    resumed.run()
+
+    expected = states(straight)
+    for name, value in states(resumed).items():
+        assert torch.equal(value, expected[name]), name
+
+
+def test_a_checkpoint_of_another_run_is_refused(small_sequence, head, small_config, tmp_path):
+    trainer = Trainer(small_sequence, head, small_config)
+    checkpoint.save(trainer, tmp_path)
+    other = Trainer(small_sequence, head, changed(small_config, training={"steps": 13}))
+    with pytest.raises(InputError, match="another run"):
+        checkpoint.restore(other, tmp_path)
+    other = Trainer(small_sequence, head, changed(small_config, network={"width": 0.25}))
+    with pytest.raises(InputError, match="does not fit"):
+        checkpoint.restore(other, tmp_path)
+    path = tmp_path / checkpoint.NAME
+    path.write_bytes(path.read_bytes()[:5000])
+    with pytest.raises(InputError, match="not a readable checkpoint"):
+        checkpoint.restore(trainer, tmp_path)
+
+
+def test_a_loss_that_is_no_number_stops_training_and_names_the_part(small_sequence, head, small_config, tmp_path):
+    trainer = Trainer(small_sequence, head, small_config)
+    checkpoint.save(trainer, tmp_path)
+    before = (tmp_path / checkpoint.NAME).read_bytes()
+    with torch.no_grad():
+        trainer.avatar.gaussians.log_scale[5] = float("nan")
+    with pytest.raises(TrainingError, match=r"scale loss is nan at step 0"):
+        trainer.run(tmp_path)
+    assert (tmp_path / checkpoint.NAME).read_bytes() == before
+
+
+def test_every_epoch_sees_every_training_frame_once(small_sequence, head, small_config):
+    trainer = Trainer(small_sequence, head, changed(small_config, training={"batch": 2}))
+    count = len(small_sequence.train)
+    first, second = (
+        torch.cat([trainer.frames_of_step(step) for step in range(start, start + count // 2)])
+        for start in (0, count // 2)
+    )
+    assert first.sort().values.tolist() == small_sequence.train.tolist()
+    assert second.sort().values.tolist() == small_sequence.train.tolist()
+    assert first.tolist() != second.tolist()
+
+
+def test_without_the_network_binding_stays_hard(small_sequence, head, small_config):
+    trainer = Trainer(small_sequence, head, changed(small_config, network={"enabled": False}))
+    trainer.run()
+    assert trainer.avatar.network is None
+    assert trainer.avatar(small_sequence.parameters).offsets is None
+
+
+def test_another_head_model_is_refused(small_sequence, head, small_config):
+    with pytest.raises(InputError, match="tracked with head"):
+        Trainer(dataclasses.replace(small_sequence, head_model="flame2023"), head, small_config)
+
+
+def test_the_reference_is_a_frontal_sharp_training_frame(small_sequence):
+    blurred = dataclasses.replace(small_sequence, images=small_sequence.images.clone())
+    best = best_reference(small_sequence)
+    turned = small_sequence.parameters.neck.norm(dim=1)
+    assert turned[best] <= turned[small_sequence.train].median()
+    blurred.images[best] = 128
+    assert best_reference(blurred) != best
+
+
+def test_rates_fall_from_start_to_end():
+    assert exponential(5e-3, 5e-5, 0.0) == pytest.approx(5e-3)
+    assert exponential(5e-3, 5e-5, 0.5) == pytest.approx(5e-4)
+    assert exponential(5e-3, 5e-5, 1.0) == pytest.approx(5e-5)
+
+
+def test_other_rates_wait_and_then_fall(small_config):
+    config = dataclasses.replace(small_config.training, decay=0.1, decay_start=0.3)
+    assert common_factor(config, 0.3) == pytest.approx(1.0)
+    assert common_factor(config, 0.65) == pytest.approx(0.1**0.5)
+    assert common_factor(config, 1.0) == pytest.approx(0.1)
