@@ -9,7 +9,10 @@ Germer et al., "Fast Multi-Level Foreground Estimation", and Forte, "Approximate
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
@@ -31,13 +34,31 @@ _LOW, _HIGH = 0.12, 0.85
 _FAR, _NEAR = 24, 3
 
 
+@dataclass(frozen=True)
+class _Seen:
+    """One frame: the picture [S, S, 3] uint8, the same small and blurred in [0, 1], and the segmenter's mask."""
+
+    picture: np.ndarray
+    small: np.ndarray
+    confidence: np.ndarray
+
+
 def cut_out(pictures: Iterable[np.ndarray], model: Path) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """For each square picture [S, S, 3] (uint8 RGB) of a shot: the person over white, and the matte [S, S] uint8.
 
-    Pictures come out in order, two behind those that go in: smoothing looks as far ahead as back, so it does not lag.
+    Pictures come out in order, a few behind those that go in: smoothing looks as far ahead as back, so it does not lag.
     """
-    window: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []  # picture, small picture, confidence
-    centre = 0
+    with ThreadPoolExecutor(max_workers=2) as pool:
+        pending: deque[Future[tuple[np.ndarray, np.ndarray]]] = deque()
+        for window, centre in _windows(_segmented(pictures, model)):
+            pending.append(pool.submit(_finish, window, centre))
+            if len(pending) > 4:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
+
+
+def _segmented(pictures: Iterable[np.ndarray], model: Path) -> Iterator[_Seen]:
     options = vision.ImageSegmenterOptions(
         base_options=BaseOptions(model_asset_buffer=model.read_bytes()),
         output_confidence_masks=True,
@@ -47,27 +68,34 @@ def cut_out(pictures: Iterable[np.ndarray], model: Path) -> Iterator[tuple[np.nd
         for picture in pictures:
             small = cv2.resize(picture, (SEGMENTER_SIDE, SEGMENTER_SIDE), interpolation=cv2.INTER_AREA)
             result = segmenter.segment(mp.Image(image_format=mp.ImageFormat.SRGB, data=small))
-            confidence = np.squeeze(result.confidence_masks[-1].numpy_view()).astype(np.float32)
-            blurred = cv2.blur(small.astype(np.float32) / 255, (5, 5))  # compares pictures, not their noise
-            window.append((picture, blurred, confidence))
-            if len(window) > 2 * _NEIGHBOURS + 1:
-                window.pop(0)
-                centre -= 1
-            if len(window) - centre > _NEIGHBOURS:
-                yield _finish(window, centre)
-                centre += 1
-        for late in range(centre, len(window)):
-            yield _finish(window[max(0, late - _NEIGHBOURS) :], min(late, _NEIGHBOURS))
+            # a copy: the result's own memory goes with the result
+            confidence = np.array(result.confidence_masks[-1].numpy_view(), dtype=np.float32)
+            blurred = _box_mean(small.astype(np.float32) / 255, 2)  # compares pictures, not their noise
+            yield _Seen(picture, blurred, confidence.reshape(SEGMENTER_SIDE, SEGMENTER_SIDE))
 
 
-def _finish(window: list[tuple[np.ndarray, np.ndarray, np.ndarray]], centre: int) -> tuple[np.ndarray, np.ndarray]:
-    picture, small, _ = window[centre]
-    confidence = steady(small, [(other, mask) for _, other, mask in window])
-    colour = picture.astype(np.float32) / 255
+def _windows(frames: Iterable[_Seen]) -> Iterator[tuple[list[_Seen], int]]:
+    """For each frame in order: it, up to :data:`_NEIGHBOURS` frames before and after, and its place in that list."""
+    window: list[_Seen] = []
+    centre = 0
+    for frame in frames:
+        window = [*window[-2 * _NEIGHBOURS :], frame]
+        if len(window) > _NEIGHBOURS:
+            centre = len(window) - 1 - _NEIGHBOURS
+            yield window, centre
+    first_left = centre + 1 if len(window) > _NEIGHBOURS else 0
+    for late in range(first_left, len(window)):
+        yield window[max(0, late - _NEIGHBOURS) :], min(late, _NEIGHBOURS)
+
+
+def _finish(window: list[_Seen], centre: int) -> tuple[np.ndarray, np.ndarray]:
+    frame = window[centre]
+    confidence = steady(frame.small, [(other.small, other.confidence) for other in window])
+    colour = frame.picture.astype(np.float32) / 255
     matte = refine(colour, confidence)
     person = foreground(colour, matte)
-    composite = matte[..., None] * person + (1 - matte[..., None])
-    return np.round(composite * 255).astype(np.uint8), np.round(matte * 255).astype(np.uint8)
+    composite = 1 + _three(matte) * (person - 1)
+    return cv2.convertScaleAbs(composite, alpha=255), cv2.convertScaleAbs(matte, alpha=255)
 
 
 def steady(picture: np.ndarray, neighbours: list[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
@@ -96,12 +124,10 @@ def refine(colour: np.ndarray, confidence: np.ndarray) -> np.ndarray:
     resolution and then applied to the full picture.
     """
     side, coarse = colour.shape[0], confidence.shape[0]
-    guide = cv2.resize(colour, (coarse, coarse), interpolation=cv2.INTER_AREA)
+    guide = _resized(colour, coarse)
     inner = cv2.erode(confidence, np.ones((3, 3), dtype=np.uint8))  # the segmenter reaches a pixel into the background
     gradient, offset = _explain(guide, inner)
-    if side != coarse:
-        gradient = cv2.resize(gradient, (side, side), interpolation=cv2.INTER_LINEAR)
-        offset = cv2.resize(offset, (side, side), interpolation=cv2.INTER_LINEAR)
+    gradient, offset = _resized(gradient, side), _resized(offset, side)
     filtered = cv2.transform(gradient * colour, np.ones((1, 3), dtype=np.float32)) + offset
     return np.clip((filtered - _LOW) / (_HIGH - _LOW), 0, 1)
 
@@ -116,7 +142,7 @@ def _explain(guide: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, np.ndarra
     mean = _box_mean(guide, _GUIDE_RADIUS)
     mr, mg, mb = cv2.split(mean)
     mean_mask = _box_mean(mask, _GUIDE_RADIUS)
-    covariance = _box_mean(guide * mask[..., None], _GUIDE_RADIUS) - mean * mean_mask[..., None]
+    covariance = _box_mean(guide * _three(mask), _GUIDE_RADIUS) - mean * _three(mean_mask)
     # the covariance matrix of the colour, six entries of a symmetric 3 x 3, regularised on its diagonal
     rr = _box_mean(r * r, _GUIDE_RADIUS) - mr * mr + _GUIDE_EPSILON
     rg = _box_mean(r * g, _GUIDE_RADIUS) - mr * mg
@@ -132,7 +158,7 @@ def _explain(guide: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, np.ndarra
     gradient = cv2.merge(
         [arr * cr + arg * cg + arb * cb, arg * cr + agg * cg + agb * cb, arb * cr + agb * cg + abb * cb]
     )
-    gradient /= determinant[..., None]
+    gradient /= _three(determinant)
     offset = mean_mask - (gradient * mean).sum(2)
     return _box_mean(gradient, _GUIDE_RADIUS), _box_mean(offset, _GUIDE_RADIUS)
 
@@ -140,23 +166,39 @@ def _explain(guide: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, np.ndarra
 def foreground(colour: np.ndarray, matte: np.ndarray) -> np.ndarray:
     """The person's own colour [S, S, 3] in [0, 1], solving ``colour = matte * person + (1 - matte) * background``.
 
-    Both colours are first taken to be locally constant: weighted means of the surroundings, wide ones where there is
-    nothing nearer. The person then gets what the equation leaves over. Where the matte is 1 the result is the picture.
+    Both colours are first taken to be locally constant: weighted means of the surroundings, wide ones (at the
+    segmenter's resolution) where there is nothing nearer. The person then gets what the equation leaves over. Where the
+    matte is 1 the result is the picture.
     """
-    alpha = matte[..., None]
-    scale = colour.shape[0] / SEGMENTER_SIDE
+    full = colour.shape[0]
     person = background = colour
-    for radius in (_FAR, _NEAR):
-        person = _weighted_mean(person, alpha, round(radius * scale))
-        background = _weighted_mean(background, 1 - alpha, round(radius * scale))
-        person = np.clip(person + alpha * (colour - alpha * person - (1 - alpha) * background), 0, 1)
+    for side, radius in ((min(SEGMENTER_SIDE, full), _FAR), (full, _NEAR)):
+        seen, alpha, person, background = (_resized(image, side) for image in (colour, matte, person, background))
+        alpha = _three(alpha)
+        radius = round(radius * side / SEGMENTER_SIDE)
+        person = _weighted_mean(person, alpha, radius)
+        background = _weighted_mean(background, 1 - alpha, radius)
+        person += alpha * (seen - background - alpha * (person - background))
+        np.clip(person, 0, 1, out=person)
     return person
 
 
+def _resized(image: np.ndarray, side: int) -> np.ndarray:
+    if image.shape[0] == side:
+        return image
+    way = cv2.INTER_AREA if side < image.shape[0] else cv2.INTER_LINEAR
+    return cv2.resize(image, (side, side), interpolation=way)
+
+
 def _weighted_mean(values: np.ndarray, weights: np.ndarray, radius: int) -> np.ndarray:
-    """Means of values [S, S, 3] around each pixel, weighted by [S, S, 1]; plain means where no weight is near."""
+    """Means of values [S, S, 3] around each pixel, weighted by [S, S, 3]; plain means where no weight is near."""
     weights = weights + np.float32(1e-5)
-    return _box_mean(values * weights, radius) / _box_mean(weights, radius)[..., None]
+    return _box_mean(values * weights, radius) / _box_mean(weights, radius)
+
+
+def _three(channel: np.ndarray) -> np.ndarray:
+    """[S, S] as three equal channels: numpy multiplies those several times faster than it broadcasts over three."""
+    return cv2.merge([channel, channel, channel])
 
 
 def _box_mean(values: np.ndarray, radius: int) -> np.ndarray:
