@@ -1,0 +1,41 @@
+"""From MediaPipe's blendshape scores to a first guess of the expression."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from stavatar.capture.observations import Observations
+
+REST_QUANTILE = 0.1
+"""A score that is lower than this in so large a share of the frames is taken for rest."""
+
+
+def expression_guess(observations: Observations, frames: Tensor, expression_names: list[str]) -> Tensor:
+    """Calibrated scores [N, E] of the observed `frames` [N] (indices), for the expressions of a head model.
+
+    MediaPipe's scores do not rest at zero: on some people eyeSquint stays at 0.4 throughout. What a score has at rest
+    is subtracted and the remainder stretched, so that full stays full. Expressions MediaPipe does not report are zero.
+    """
+    scores = torch.stack([observations.blendshape(name) for name in expression_names], 1)[frames]
+    rest = scores.quantile(REST_QUANTILE, dim=0)
+    return ((scores - rest) / (1 - rest).clamp_min(1e-3)).clamp(0, 1)
+
+
+def gaze_guess(observations: Observations, frames: Tensor) -> Tensor:
+    """Gaze [N, 2, 2] of the left and the right eye as (pitch, yaw) in radians, from the eyeLook scores.
+
+    Pitch grows downwards, yaw towards the subject's left, both zero for the clip's median gaze. MediaPipe does not say
+    how far an eye turns at a score of 1; 0.6 rad sideways and 0.45 up or down are near the limits of comfortable gaze.
+    """
+
+    def score(name: str) -> Tensor:
+        values = observations.blendshape(name)[frames]
+        return values - values.median()
+
+    def eye(side: str, outwards: float) -> Tensor:
+        yaw = outwards * (score(f"eyeLookOut{side}") - score(f"eyeLookIn{side}"))
+        pitch = score(f"eyeLookDown{side}") - score(f"eyeLookUp{side}")
+        return torch.stack([0.45 * pitch, 0.6 * yaw], -1)
+
+    return torch.stack([eye("Left", 1.0), eye("Right", -1.0)], 1)

@@ -1,0 +1,48 @@
+"""Linear systems that couple each frame to its neighbours only."""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.linalg.lapack import dpotrf, dpotri
+
+from stavatar.errors import TrainingError
+
+
+def solve_block_tridiagonal(diagonal: np.ndarray, coupling: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """Solve a symmetric positive definite block-tridiagonal system whose off-diagonal blocks are diagonal matrices.
+
+    Unknown k of frame t is coupled to unknown k of frames t - 1 and t + 1 by ``-coupling``, which is what a penalty on
+    squared differences in time gives. Block elimination from the first frame to the last, then substitution back:
+    exact, and linear in the number of frames.
+
+    Args:
+        diagonal: [T, M, M] float64; overwritten with the inverses of the eliminated blocks, to save memory.
+        coupling: [T - 1, M], the *negated* off-diagonal entries.
+        right: [T, M].
+
+    Returns:
+        [T, M].
+
+    Raises:
+        TrainingError: the system is not positive definite.
+    """
+    frames, size = right.shape
+    reduced = right.copy()
+    lower = np.tril_indices(size, -1)
+    for t in range(frames):
+        block = diagonal[t]
+        if t:
+            between = coupling[t - 1]
+            block -= between[:, None] * diagonal[t - 1] * between
+            reduced[t] += between * (diagonal[t - 1] @ reduced[t - 1])
+        factor, failed = dpotrf(block)
+        if failed:
+            raise TrainingError(f"tracking broke down at frame {t}: its landmarks do not determine a head pose")
+        inverse, _ = dpotri(factor)  # fills the upper triangle only
+        inverse[lower] = inverse.T[lower]
+        diagonal[t] = inverse
+    solution = np.empty_like(right)
+    solution[-1] = diagonal[-1] @ reduced[-1]
+    for t in range(frames - 2, -1, -1):
+        solution[t] = diagonal[t] @ (reduced[t] + coupling[t] * solution[t + 1])
+    return solution

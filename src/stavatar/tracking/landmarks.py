@@ -1,0 +1,226 @@
+"""Tracking from landmarks: observations -> Sequence. The first stage; photometric refinement comes after it.
+
+What is fitted: identity and focal length once per clip, rigid head pose, expression and gaze in each frame. Landmarks
+do not see the torso: it is assumed to stand upright and drift slowly (see `torso`).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from stavatar.camera import Camera
+from stavatar.capture.observations import Observations
+from stavatar.errors import InputError
+from stavatar.head.landmarks import LandmarkEmbedding
+from stavatar.head.model import HeadModel
+from stavatar.head.parameters import HeadParameters
+from stavatar.progress import Report, warn
+from stavatar.sequence.sequence import Sequence
+from stavatar.tracking.blendshapes import expression_guess, gaze_guess
+from stavatar.tracking.gaps import Bridge
+from stavatar.tracking.gaze import fit_gaze
+from stavatar.tracking.landmark_fit import LandmarkFit, LandmarkTarget, fit_landmarks
+from stavatar.tracking.landmark_groups import OUTER_EYE_CORNERS, SKIN, landmark_weights
+from stavatar.tracking.landmark_model import LandmarkModel, require_arkit
+from stavatar.tracking.report import Residuals, TrackReport, jitter
+from stavatar.tracking.settings import LandmarkSettings
+from stavatar.tracking.torso import NECK, estimate_torso, split_head_and_torso
+
+TRACKER = "landmarks-1"
+"""Goes into ``Sequence.history``; raised when results change."""
+
+FEWEST = 10
+"""Frames with a face below which tracking refuses."""
+
+HALF_TRUST = 3.0
+"""Landmark error at which a frame's confidence is one half, %."""
+
+LEAST_CONFIDENCE = 0.2
+"""Frames below this are left out of training: their landmarks are off by twice `HALF_TRUST` or more."""
+
+ASSUMED_FOCAL = 2.5
+"""Focal length in image widths where nothing tells it."""
+
+
+def track_landmarks(
+    observations: Observations,
+    head: HeadModel,
+    embedding: LandmarkEmbedding,
+    *,
+    name: str,
+    settings: LandmarkSettings | None = None,
+    progress: Report | None = None,
+) -> Sequence:
+    """Track a clip from its landmarks, telling the user of whatever may spoil the result.
+
+    See :func:`track_with_report`, which returns the figures too and prints nothing.
+    """
+    sequence, report = track_with_report(observations, head, embedding, name=name, settings=settings, progress=progress)
+    for sentence in report.advice:
+        warn(sentence)
+    return sequence
+
+
+def track_with_report(
+    observations: Observations,
+    head: HeadModel,
+    embedding: LandmarkEmbedding,
+    *,
+    name: str,
+    settings: LandmarkSettings | None = None,
+    progress: Report | None = None,
+) -> tuple[Sequence, TrackReport]:
+    """Track a clip from its landmarks.
+
+    The camera stays at +z of the origin and looks at it, so far away that the neck joint has z = 0 on average. Frames
+    without a detection get a pose between their neighbours' and confidence 0, and are left out of `train`, as are
+    frames whose landmarks do not fit. `test` is empty.
+
+    Args:
+        observations: T frames of one person.
+        head: with ARKit expressions, as the embedded head has.
+        embedding: of the landmarks on `head`.
+        name: for the sequence.
+        settings: options; the defaults where None.
+        progress: called `settings.steps` times, as ``progress(1, note)``.
+
+    Raises:
+        InputError: too few frames show a face, an option is out of range, or `head` has no ARKit expressions.
+    """
+    started = time.perf_counter()
+    settings = settings or LandmarkSettings()
+    require_arkit(head)
+    width, height = observations.size
+    known = torch.nonzero(observations.detected & observations.landmarks.isfinite().flatten(1).all(1))[:, 0]
+    if len(known) < FEWEST:
+        raise InputError(
+            f"{name}: a face was found in only {len(known)} of {len(observations)} frames; tracking needs at least "
+            f"{FEWEST}, so give a clip in which the face is larger, brighter or turned to the camera"
+        )
+    focal, focal_source = choose_focal(settings, observations, width)
+
+    model = LandmarkModel.of(head, embedding, settings.identities)
+    target = make_target(observations, known, head.expression_names)
+    fit = fit_landmarks(model, target, focal, settings, _advance(progress))
+    eyes = fit_gaze(head, embedding, model, fit, target, gaze_guess(observations, known))
+
+    errors = fit.errors(model, target, with_bias=True)
+    confidence = torch.zeros(len(observations))
+    confidence[known] = 1 / (1 + (errors[:, list(SKIN)].mean(1) / HALF_TRUST).square())
+    parameters, camera = _to_world(head, model, fit, eyes, known, confidence, observations.fps, (width, height))
+    train = torch.nonzero(confidence >= LEAST_CONFIDENCE)[:, 0]
+
+    turn, shift = jitter(fit.pose.rotation, fit.pose.translation[:, :2])
+    report = TrackReport(
+        frames=len(observations),
+        detected=len(known),
+        usable=len(train),
+        eye_distance=float(target.unit.median() * 100),
+        residual=Residuals.of(errors),
+        residual_on_head=Residuals.of(fit.errors(model, target, with_bias=False)),
+        jitter_rotation=turn,
+        jitter_translation=shift,
+        focal=float(fit.focal),
+        focal_source=focal_source + (", fitted" if settings.fit_focal else ""),
+        seconds=time.perf_counter() - started,
+    )
+    sequence = Sequence(
+        name=name,
+        head_model=head.name,
+        shape=torch.nn.functional.pad(fit.shape, (0, head.shape_count - len(fit.shape))),
+        parameters=parameters,
+        camera=camera,
+        images=observations.images,
+        masks=observations.mattes,
+        frame_ids=observations.frame_ids,
+        train=train,
+        test=torch.empty(0, dtype=torch.int64),
+        fps=observations.fps,
+        landmarks=observations.landmarks[..., :2].where(observations.detected[:, None, None], torch.nan),
+        confidence=confidence,
+        history={
+            "tracker": TRACKER,
+            "landmark_error": f"{report.residual.all:.2f} % of the outer-eye distance",
+            "focal": f"{report.focal:.1f} px, {report.focal_source}",
+        },
+    )
+    return sequence, report
+
+
+def choose_focal(settings: LandmarkSettings, observations: Observations, width: int) -> tuple[float, str]:
+    """The focal length to start from, pixels, and where it comes from."""
+    if settings.focal is not None:
+        if not 0.1 * width <= settings.focal <= 100 * width:
+            raise InputError(
+                f"focal {settings.focal:g} is out of range: give pixels, between {0.1 * width:g} and {100 * width:g} "
+                f"for images {width} wide"
+            )
+        return settings.focal, "option"
+    if observations.source_focal_hint is not None:
+        return observations.source_focal_hint, "metadata"
+    return ASSUMED_FOCAL * width, "assumed"
+
+
+def make_target(observations: Observations, known: Tensor, expression_names: list[str]) -> LandmarkTarget:
+    """What the frames `known` [N] are fitted to."""
+    landmarks = observations.landmarks[known]
+    right, left = OUTER_EYE_CORNERS
+    distance = (landmarks[:, right] - landmarks[:, left]).norm(dim=1)  # with depth: does not shrink in profile
+    weights = landmark_weights()
+    seconds = observations.seconds[known]
+    width, height = observations.size
+    return LandmarkTarget(
+        landmarks=landmarks,
+        unit=distance.clamp_min(1) / 100,
+        weights=weights / weights.sum(),
+        expression=expression_guess(observations, known, expression_names),
+        elapsed=((seconds[1:] - seconds[:-1]) * 25).clamp_min(0.1).float(),
+        center=torch.tensor([width / 2, height / 2]),
+    )
+
+
+def _to_world(
+    head: HeadModel,
+    model: LandmarkModel,
+    fit: LandmarkFit,
+    eyes: Tensor,
+    known: Tensor,
+    confidence: Tensor,
+    fps: float,
+    size: tuple[int, int],
+) -> tuple[HeadParameters, Camera]:
+    """Head poses in front of the camera -> parameters of all frames in world space, and the camera."""
+    identity = torch.einsum("s,sjc->jc", fit.shape, head.joint_basis[: len(fit.shape)])
+    joints = head.joint_template + identity
+    flip = torch.diag(torch.tensor([1.0, -1.0, -1.0]))  # camera axes <-> world axes
+    bridge = Bridge(known, len(confidence))
+    arm = joints[NECK] - model.pivot
+    neck = fit.pose.rotation @ arm + fit.pose.translation
+    distance = float(neck[:, 2].mean())
+    neck = bridge.values((neck - torch.tensor([0.0, 0.0, distance])) @ flip)
+    rotation = bridge.rotations(flip @ fit.pose.rotation)
+
+    torso_rotation, torso_translation = estimate_torso(rotation, neck, confidence, joints, fps)
+    pose = split_head_and_torso(rotation, neck, torso_rotation, torso_translation, joints)
+    parameters = HeadParameters(
+        expression=bridge.values(fit.pose.expression),
+        rotation=pose.rotation,
+        neck=pose.neck,
+        jaw=torch.zeros_like(pose.neck),
+        eyes=bridge.values(eyes),
+        translation=pose.translation,
+        neck_translation=pose.neck_translation,
+    )
+    return parameters, Camera.frontal(distance, float(fit.focal), *size)
+
+
+def _advance(progress: Report | None) -> Callable[[str], None]:
+    def advance(note: str) -> None:
+        if progress is not None:
+            progress(1, note)
+
+    return advance

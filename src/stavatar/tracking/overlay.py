@@ -1,0 +1,95 @@
+"""Pictures of a tracking result for the eye: the head's wireframe and the landmarks drawn on the frames."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+
+from stavatar.head.landmarks import LandmarkEmbedding
+from stavatar.head.model import HeadModel
+from stavatar.sequence.sequence import Sequence
+
+DRAWN = ("face", "nose", "lips", "eyes", "eyeballs", "ears", "torso", "neck")
+"""Regions whose edges are drawn."""
+
+SHIFT = 4
+"""OpenCV draws at 1/16 of a pixel with coordinates given as integers times 2**SHIFT."""
+
+WIRE, DETECTED, FITTED = (90, 200, 255), (255, 60, 60), (40, 220, 60)
+INK, PAPER = (20, 20, 20), (255, 255, 255)
+
+
+def overlay_frames(
+    sequence: Sequence,
+    head: HeadModel,
+    embedding: LandmarkEmbedding,
+    frames: Tensor | None = None,
+    *,
+    least_size: int = 512,
+) -> Iterator[np.ndarray]:
+    """Draw tracked frames, one after the other.
+
+    The wireframe is drawn where its faces look at the camera; detected landmarks are red, the head's own green. In the
+    corner stand the frame's index in the video, the mean distance of the two in percent of the outer-eye distance, and
+    the tracker's confidence.
+
+    Args:
+        sequence: of the head given.
+        head: the head model.
+        embedding: of the landmarks on `head`.
+        frames: [N] indices of the frames to draw; all where None.
+        least_size: smaller images are enlarged to this many pixels, or lines would hide the face.
+
+    Yields:
+        uint8 RGB images [H, W, 3] with even sides, as video encoders want them.
+    """
+    factor = max(1.0, least_size / min(sequence.width, sequence.height))
+    width, height = (2 * round(side * factor / 2) for side in (sequence.width, sequence.height))
+    camera = sequence.camera.resized(width, height)
+    scale = torch.tensor([width / sequence.width, height / sequence.height])
+    faces = head.faces[head.faces_in(*DRAWN)]
+    chosen = torch.arange(len(sequence)) if frames is None else frames
+    for t in chosen.tolist():
+        posed = head(sequence.shape, sequence.parameters[[t]])
+        view = camera[[t]]
+        image = cv2.resize(sequence.images[t].numpy(), (width, height), interpolation=cv2.INTER_CUBIC)
+        pixels = view.project(posed.vertices)[0]
+        _draw_wireframe(image, pixels, faces)
+        words = f"frame {int(sequence.frame_ids[t])}"
+        if sequence.landmarks is not None and sequence.landmarks[t].isfinite().all():
+            detected = sequence.landmarks[t] * scale
+            fitted = view.project(embedding.points(head, posed.vertices))[0]
+            _draw_points(image, detected, DETECTED)
+            _draw_points(image, fitted, FITTED)
+            error = (detected - fitted).norm(dim=1).mean() / (detected[33] - detected[263]).norm()
+            words += f"  error {100 * float(error):.1f} %"
+        if sequence.confidence is not None:
+            words += f"  confidence {float(sequence.confidence[t]):.2f}"
+        cv2.rectangle(image, (0, height - 24), (width, height), PAPER, -1)
+        cv2.putText(image, words, (8, height - 8), cv2.FONT_HERSHEY_SIMPLEX, 0.5, INK, 1, cv2.LINE_AA)
+        yield image
+
+
+def _draw_wireframe(image: np.ndarray, pixels: Tensor, faces: Tensor) -> None:
+    """Blend the outlines of the faces that look at the camera into `image`."""
+    corners = pixels[faces]
+    first, second = (corners[:, 1] - corners[:, 0]), (corners[:, 2] - corners[:, 0])
+    # Counter-clockwise seen from outside is clockwise where y grows downwards.
+    visible = first[:, 0] * second[:, 1] - first[:, 1] * second[:, 0] < 0
+    wires = image.copy()
+    cv2.polylines(wires, _fixed_point(corners[visible]), True, WIRE, 1, cv2.LINE_AA, SHIFT)
+    cv2.addWeighted(wires, 0.45, image, 0.55, 0, dst=image)
+
+
+def _draw_points(image: np.ndarray, points: Tensor, colour: tuple[int, int, int]) -> None:
+    for point in _fixed_point(points):
+        cv2.circle(image, point.tolist(), 1 << SHIFT, colour, -1, cv2.LINE_AA, SHIFT)
+
+
+def _fixed_point(pixels: Tensor) -> np.ndarray:
+    """Our pixel centres are at .5, OpenCV's at whole numbers."""
+    return ((pixels - 0.5) * (1 << SHIFT)).round().int().numpy()

@@ -1,0 +1,55 @@
+"""Options of landmark tracking."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class LandmarkSettings:
+    """How landmarks are turned into poses. Landmark errors count in percent of the outer-eye distance ("%").
+
+    Attributes:
+        focal: focal length in crop pixels; None takes the video's own where its metadata give one, else 2.5 times the
+            image width. A face alone hardly tells the focal length, and an avatar hardly depends on it.
+        fit_focal: adjust the focal length to the clip, starting from the one above. Worthwhile only where the subject
+            turns the head widely or comes close.
+        bias: give each landmark a constant place of its own on the person, so that what the head model cannot express
+            does not pull on the pose.
+        identities: number of identity coefficients to fit.
+        identity_prior: weight of the squared coefficients, %² per squared standard deviation. Much weaker ones let
+            the shape run off in exchange for focal length.
+        identity_frames: identity is fitted to so many frames, spread evenly over the clip.
+        identity_steps: Gauss-Newton steps for identity (and focal length).
+        frame_steps: Gauss-Newton steps over all frames, with identity fixed.
+        expression_prior: weight of the squared distance to MediaPipe's calibrated blendshape scores, %².
+        expression_bounds: range of the expression coefficients.
+        robust: landmark errors beyond this many % count linearly (Huber).
+        bias_size: how far from its place on the head model a landmark is expected to be, metres.
+        smooth_rotation, smooth_translation, smooth_expression: how much change from one frame to the next (at 25
+            frames a second) costs as much as an error of `noise`: radians, metres, coefficient. Changes of more than
+            twice that cost linearly: a still head is held still, a quick movement is not held back.
+        noise: how much detected landmarks tremble while nothing moves, %.
+    """
+
+    focal: float | None = None
+    fit_focal: bool = False
+    bias: bool = True
+    identities: int = 60
+    identity_prior: float = 7e-3
+    identity_frames: int = 160
+    identity_steps: int = 8
+    frame_steps: int = 6
+    expression_prior: float = 0.02
+    expression_bounds: tuple[float, float] = (-0.15, 1.2)
+    robust: float = 3.0
+    bias_size: float = 0.003
+    smooth_rotation: float = 0.01
+    smooth_translation: float = 0.003
+    smooth_expression: float = 0.4
+    noise: float = 0.15
+
+    @property
+    def steps(self) -> int:
+        """How often :func:`track_landmarks` advances its progress report."""
+        return self.identity_steps + self.frame_steps
