@@ -10,7 +10,7 @@ from stavatar.avatar.avatar import Avatar, render
 from stavatar.avatar.gaussians import BoundGaussians
 from stavatar.camera import Camera
 from stavatar.head import load_embedded_head
-from stavatar.head.regions import region_masks
+from stavatar.head.regions import RegionMasks
 from stavatar.head.uv import UVAtlas
 from stavatar.sequence import Sequence
 
@@ -38,11 +38,11 @@ def small_config():
 @pytest.fixture(scope="session")
 def true_avatar(head, small_config):
     """An avatar with coloured patches all over, hard bound: what the small sequence shows."""
-    atlas = UVAtlas(head, small_config.network.uv_size)
+    atlas = UVAtlas.build(head, small_config.network.uv_size)
     waves = 60 * head.template[head.faces].mean(1)
     colors = 0.5 + 0.4 * torch.sin(waves + torch.tensor([0.0, 2.0, 4.0]))
     gaussians = BoundGaussians.one_per_face(
-        dataclasses.replace(small_config.gaussians, opacity=0.9), colors, head, atlas
+        dataclasses.replace(small_config.gaussians, opacity=0.9), colors, atlas
     )
     return Avatar(
         dataclasses.replace(small_config, network=dataclasses.replace(small_config.network, enabled=False)),
@@ -53,7 +53,7 @@ def true_avatar(head, small_config):
         reference=head.neutral(),
         image=torch.zeros(3, SIZE, SIZE),
         atlas=atlas,
-        masks=region_masks(head, atlas),
+        masks=RegionMasks.build(head, atlas).masks,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -113,6 +114,12 @@ class Avatar(nn.Module):
                 masks=masks,
                 generator=torch.Generator().manual_seed(config.training.seed),
             )
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Avatar:
+        """Moving the avatar to a device takes the atlas along, which is no module."""
+        super()._apply(fn, recurse)
+        self.atlas = self.atlas.to(self.shape.device)
+        return self
 
     def forward(
         self, parameters: HeadParameters, *, soft: bool = True, static: tuple[Tensor, Tensor] | None = None

@@ -9,8 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from stavatar.config import GaussiansConfig
-from stavatar.head.model import HeadModel
-from stavatar.head.sampling import sample_uv
+from stavatar.head.sampling import TexelPool, sample_uv
 from stavatar.head.uv import UVAtlas
 
 SH_DC = 0.28209479177387814
@@ -89,14 +88,13 @@ class BoundGaussians(nn.Module):
 
     @staticmethod
     def one_per_face(
-        config: GaussiansConfig, face_colors: Tensor, head: HeadModel, atlas: UVAtlas, seeds: Seeds | None = None
+        config: GaussiansConfig, face_colors: Tensor, atlas: UVAtlas, seeds: Seeds | None = None
     ) -> BoundGaussians:
         """One Gaussian in the middle of each face, and one for each seed.
 
         Args:
             config: starting scale, opacity and SH degree.
             face_colors: [F, 3] RGB in [0, 1].
-            head: the head model.
             atlas: gives every Gaussian the texture coordinate where it reads its offsets (Algorithm 1).
             seeds: Gaussians beyond the mesh.
         """
@@ -115,7 +113,7 @@ class BoundGaussians(nn.Module):
             values = {name: torch.cat([value, added[name]]) for name, value in values.items()}
             face = torch.cat([face, seeds.face])
             free = torch.cat([free, torch.ones(len(seeds.face), dtype=torch.bool)])
-        _, uv = sample_uv(head, atlas, face, torch.Generator().manual_seed(0))
+        _, uv = sample_uv(atlas, TexelPool.build(atlas), face, torch.Generator().manual_seed(0))
         return BoundGaussians(values, face, uv, free)
 
 

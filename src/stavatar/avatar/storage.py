@@ -20,7 +20,7 @@ from stavatar.config import from_dict
 from stavatar.errors import InputError
 from stavatar.files import atomic_path, write_text
 from stavatar.head import HeadParameters, load_head
-from stavatar.head.regions import region_masks
+from stavatar.head.regions import RegionMasks
 from stavatar.head.uv import UVAtlas
 
 FORMAT = 1
@@ -113,7 +113,7 @@ def load_avatar(folder: Path, device: torch.device | str = "cpu") -> tuple[Avata
         config = from_dict(description["config"], source=str(folder / DESCRIPTION))
         head = load_head(str(description["head_model"]))
         motion = _motion(tensors, description)
-        atlas = UVAtlas(head, config.network.uv_size)
+        atlas = UVAtlas.build(head, config.network.uv_size)
         size = config.network.uv_size
         gaussians = gaussians_from_tensors(tensors)
         if int(gaussians.face.max()) >= len(head.faces) or int(gaussians.face.min()) < 0:
@@ -128,7 +128,7 @@ def load_avatar(folder: Path, device: torch.device | str = "cpu") -> tuple[Avata
             reference=head.neutral(),
             image=torch.zeros(3, size, size),
             atlas=atlas,
-            masks=region_masks(head, atlas),
+            masks=RegionMasks.build(head, atlas).masks,
         )
         wanted = tensors_of_avatar(avatar)
         avatar.load_state_dict({name: tensors[name] for name in wanted}, strict=False)

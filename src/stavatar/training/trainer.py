@@ -19,7 +19,7 @@ from stavatar.density import DensityControl, FixedDensity
 from stavatar.errors import InputError, TrainingError
 from stavatar.evaluation.lpips import LPIPS
 from stavatar.head import HeadModel, HeadParameters, face_frames
-from stavatar.head.regions import region_masks
+from stavatar.head.regions import RegionMasks
 from stavatar.head.uv import UVAtlas
 from stavatar.progress import stage
 from stavatar.sequence import Sequence
@@ -282,7 +282,7 @@ def start_avatar(sequence: Sequence, head: HeadModel, config: Config) -> Avatar:
     image = sequence.image([frame])[0]
     camera = sequence.camera[[frame]]
     vertices = head(sequence.shape, reference).vertices
-    atlas = UVAtlas(head, config.network.uv_size)
+    atlas = UVAtlas.build(head, config.network.uv_size)
     generator = torch.Generator().manual_seed(config.training.seed)
 
     colors = torch.full((len(head.faces), 3), 0.5)
@@ -296,12 +296,12 @@ def start_avatar(sequence: Sequence, head: HeadModel, config: Config) -> Avatar:
         config,
         head,
         sequence.shape,
-        BoundGaussians.one_per_face(config.gaussians, colors, head, atlas, seeds),
+        BoundGaussians.one_per_face(config.gaussians, colors, atlas, seeds),
         seen=sequence.parameters[sequence.train],
         reference=reference,
         image=image.permute(2, 0, 1),
         atlas=atlas,
-        masks=region_masks(head, atlas),
+        masks=RegionMasks.build(head, atlas).masks,
     )
 
 
