@@ -22,7 +22,7 @@ _COLOURS = np.array([[0, 0, 0], [70, 15, 110], [185, 50, 85], [245, 140, 25], [2
 
 _TEXT = (30, 30, 30)
 _GAP = 4
-_ROWS = ("input", "render", "error")
+_ROWS = ("input", "render", f"error x{1 / ERROR_LIMIT:g}")
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ def error_picture(truth: Tensor, render: Tensor) -> np.ndarray:
 def contact_sheet(path: Path, examples: list[Example], *, title: str = "") -> None:
     """Write a PNG with a column for each example (input, render, error) and the scale of the error's colours.
 
-    The column with the lowest PSNR is marked. All pictures must be of one size.
+    Of several columns, the one with the lowest PSNR is marked. All pictures must be of one size.
 
     Raises:
         InputError: the file cannot be written.
@@ -74,7 +74,7 @@ def contact_sheet(path: Path, examples: list[Example], *, title: str = "") -> No
         draw.text((left, _GAP), title, _TEXT, font)
     for row, name in enumerate(_ROWS):
         draw.text((_GAP, top + row * (height + _GAP) + height // 2 - size // 2), name, _TEXT, font)
-    worst = min(examples, key=lambda example: example.psnr)
+    worst = min(examples, key=lambda example: example.psnr) if len(examples) > 1 else None
     for column, example in enumerate(examples):
         x = left + column * (width + _GAP)
         text = f"{example.frame}: {example.psnr:.1f} dB" + (" (worst)" if example is worst else "") + example.note
@@ -99,16 +99,15 @@ def comparison_video(path: Path, pairs: Iterable[tuple[int, Tensor, Tensor]], fp
     """
 
     def frames() -> Iterator[np.ndarray]:
-        band: np.ndarray | None = None
         for frame, truth, render in pairs:
             pictures = np.concatenate(_three(truth, render), 1)
-            if band is None:
-                band = _band(truth.shape[1])
-            labelled = Image.fromarray(np.concatenate([band, pictures]))
-            height = band.shape[0]
-            ImageDraw.Draw(labelled).text(
-                (pictures.shape[1] - _GAP, height // 2), str(frame), _TEXT, ImageFont.load_default(height * 0.6), "rm"
-            )
+            width = truth.shape[1]
+            band = max(16, width // 12)
+            labelled = Image.new("RGB", (3 * width, band + len(pictures)), "white")
+            labelled.paste(Image.fromarray(pictures), (0, band))
+            draw, font = ImageDraw.Draw(labelled), ImageFont.load_default(band * 0.6)
+            for column, name in enumerate((f"input, frame {frame}", *_ROWS[1:])):
+                draw.text((column * width + _GAP, band // 2), name, _TEXT, font, "lm")
             yield np.asarray(labelled)
 
     write_video(Path(path), frames(), fps)
@@ -131,16 +130,6 @@ def _colour(fraction: np.ndarray) -> np.ndarray:
     return np.round(_COLOURS[below] * (1 - share) + _COLOURS[below + 1] * share).astype(np.uint8)
 
 
-def _band(width: int) -> np.ndarray:
-    """A white strip [h, 3 * width, 3] with the names of the three pictures."""
-    height = max(16, width // 12)
-    strip = Image.new("RGB", (3 * width, height), "white")
-    draw = ImageDraw.Draw(strip)
-    for column, name in enumerate(("input", "render", f"error, 0 to {ERROR_LIMIT:g}")):
-        draw.text((column * width + _GAP, height // 2), name, _TEXT, ImageFont.load_default(height * 0.6), "lm")
-    return np.asarray(strip)
-
-
 def _draw_scale(
     sheet: Image.Image,
     draw: ImageDraw.ImageDraw,
@@ -153,8 +142,8 @@ def _draw_scale(
     x, y = corner
     bar = np.broadcast_to(_colour(np.linspace(0, 1, width)), (size, width, 3))
     sheet.paste(Image.fromarray(np.ascontiguousarray(bar)), (x, y))
-    ticks = 4
+    ticks = 5
     for tick in range(ticks + 1):
         position = x + tick * (width - 1) // ticks
-        draw.text((position, y + size), f"{ERROR_LIMIT * tick / ticks:.2g}", _TEXT, font, "ma")
-    draw.text((x, y + 2.2 * size), "mean |input - render| of the channels, pictures in [0, 1]", _TEXT, font)
+        draw.text((position, y + size), f"{ERROR_LIMIT * tick / ticks:g}", _TEXT, font, "ma")
+    draw.text((x, y + 2.2 * size), "mean |input - render|, of [0, 1]", _TEXT, font)
