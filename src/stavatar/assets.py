@@ -202,7 +202,8 @@ def _check_writable(folder: Path) -> None:
             pass
     except OSError as error:
         raise AssetError(
-            f"cannot write into the cache folder {folder} ({error.strerror}): choose another one with STAVATAR_CACHE=/path"
+            f"cannot write into the cache folder {folder} ({error.strerror}): "
+            "choose another one with STAVATAR_CACHE=/path"
         ) from error
 
 
@@ -358,8 +359,8 @@ def _convert_lpips(network: str, layers: tuple[int, ...]) -> Callable[[Path, Pat
     """A converter of LPIPS weights from JAX's layout to torch's.
 
     In: a pickle ``{network: {"Conv_i": {kernel HWIO, bias}}, "NetLinLayer_k": {"Conv_0": {kernel HWIO}}}``. Out:
-    safetensors ``features.<layer>.weight`` OIHW and ``.bias``, numbered as in torchvision's ``features`` (`layers`), and
-    the five ``heads.<k>.weight`` [1, C, 1, 1].
+    safetensors ``features.<layer>.weight`` OIHW and ``.bias``, numbered as in torchvision's ``features`` (`layers`),
+    and the five ``heads.<k>.weight`` [1, C, 1, 1].
     """
 
     def convert(source: Path, destination: Path) -> None:
