@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
+import stavatar
 from stavatar.camera import Camera
 from stavatar.evaluation import results
 from stavatar.evaluation.evaluate import Metrics
@@ -103,6 +104,7 @@ def test_memory_and_versions_are_those_of_this_process() -> None:
     assert peak is None or 50 < peak < 1 << 20, "torch alone takes more than 50 MiB"
     found = results.versions()
     assert found["torch"] == torch.__version__ or str(torch.__version__).startswith(str(found["torch"]))
+    assert found["stavatar"] == stavatar.__version__
     assert set(found) >= {"stavatar", "numpy", "numba", "mediapipe", "python", "platform", "device", "commit"}
 
 

@@ -18,12 +18,13 @@ from typing import Any
 
 import torch
 
+from stavatar import __version__
 from stavatar.evaluation.evaluate import Metrics
 from stavatar.evaluation.metrics import METRICS
 from stavatar.sequence.sequence import Sequence
 
-PACKAGES = ("stavatar", "torch", "numpy", "numba", "mediapipe", "gsplat")
-"""The packages whose versions a result may depend on."""
+PACKAGES = ("torch", "numpy", "numba", "mediapipe", "gsplat")
+"""The packages besides our own whose versions a result may depend on."""
 
 
 @dataclass(frozen=True)
@@ -126,6 +127,7 @@ def versions(device: torch.device | str = "cpu") -> dict[str, str | None]:
     """Versions of the packages, of Python and of the platform, the device, and the commit in a source checkout."""
     device = torch.device(device)
     return {
+        "stavatar": __version__,
         **{package: _package_version(package) for package in PACKAGES},
         "python": platform.python_version(),
         "platform": platform.platform(),
