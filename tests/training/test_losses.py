@@ -72,15 +72,39 @@ class TestSsim:
         assert losses.ssim_map(a, 1 - a)[..., 8:-8, 8:-8].mean() < -0.8
 
     def test_gradient_is_right_for_both_images(self) -> None:
-        a, b = noise(1, 2, 8, 9).requires_grad_(), noise(1, 2, 8, 9, seed=1).requires_grad_()
+        a, b = noise(1, 1, 6, 7).requires_grad_(), noise(1, 1, 6, 7, seed=1).requires_grad_()
         assert torch.autograd.gradcheck(losses.ssim_map, (a, b))
 
-    def test_trains_after_having_been_used_for_evaluation(self) -> None:
+    def test_the_two_ways_to_blur_agree_gradients_too(self) -> None:
+        """OpenCV's on the CPU, convolutions elsewhere; the pictures are no wider than the window in one case."""
+        for shape in ((2, 3, 19, 26), (1, 1, 4, 9)):
+            images, upstream = noise(*shape).requires_grad_(), noise(*shape, seed=1)
+            results = [blur(images) for blur in (losses._blur, losses._blur_by_convolution)]
+            assert losses._CpuBlur.__name__ in str(results[0].grad_fn)
+            gradients = [torch.autograd.grad(result, images, upstream)[0] for result in results]
+            torch.testing.assert_close(results[0], results[1], atol=1e-14, rtol=0)
+            torch.testing.assert_close(gradients[0], gradients[1], atol=1e-14, rtol=0)
+
+    def test_any_memory_layout_will_do(self) -> None:
+        a, b = noise(2, 3, 20, 21), noise(2, 3, 20, 21, seed=1)
+        strided = a.contiguous(memory_format=torch.channels_last), b.movedim(1, -1).contiguous().movedim(-1, 1)
+        torch.testing.assert_close(losses.ssim_map(*strided), losses.ssim_map(a, b))
+
+    def test_half_precision_loses_no_more_than_the_pictures_did(self) -> None:
+        a, b = (noise(1, 3, 32, 32, seed=seed).bfloat16() for seed in (0, 1))
+        exact = losses.ssim_map(a.double(), b.double())
+        torch.testing.assert_close(losses.ssim_map(a, b).double(), exact, atol=1e-4, rtol=0)
+        with torch.autocast("cpu", torch.bfloat16):
+            blurred = losses._blur_by_convolution(a.float())
+        assert blurred.dtype == torch.float32
+        torch.testing.assert_close(blurred.double(), losses._blur(a.double()), atol=1e-6, rtol=0)
+
+    def test_the_window_can_be_trained_with_after_inference(self) -> None:
         losses._window.cache_clear()
         with torch.inference_mode():
-            losses.ssim_map(noise(1, 1, 12, 12), noise(1, 1, 12, 12))
+            losses._blur_by_convolution(noise(1, 1, 12, 12))
         a = noise(1, 1, 12, 12).requires_grad_()
-        losses.ssim_map(a, noise(1, 1, 12, 12, seed=1)).mean().backward()
+        losses._blur_by_convolution(a).square().mean().backward()
         assert a.grad is not None and a.grad.abs().sum() > 0
 
     def test_images_of_two_shapes_are_refused(self) -> None:
@@ -100,7 +124,7 @@ class TestPhotometricLoss:
         assert losses.photometric_loss(a, b, ssim_weight=0.0).item() == pytest.approx(absolute.item())
 
     def test_gradient(self) -> None:
-        a, b = noise(1, 3, 8, 8).requires_grad_(), noise(1, 3, 8, 8, seed=1)
+        a, b = noise(1, 1, 6, 7).requires_grad_(), noise(1, 1, 6, 7, seed=1)
         assert torch.autograd.gradcheck(lambda render: losses.photometric_loss(render, b), (a,))
 
 

@@ -1,0 +1,121 @@
+"""``results.json``: complete, strict, and honest about what is missing."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+import stavatar
+from stavatar.camera import Camera
+from stavatar.evaluation import results
+from stavatar.evaluation.evaluate import Metrics
+from stavatar.files import write_json
+from stavatar.head.parameters import HeadParameters
+from stavatar.sequence import Sequence
+
+
+@pytest.fixture
+def sequence() -> Sequence:
+    return Sequence(
+        name="someone",
+        head_model="embedded-1",
+        shape=torch.zeros(1),
+        parameters=HeadParameters.zeros(10, 1),
+        camera=Camera.frontal(1, 10, 6, 4),
+        images=torch.zeros(10, 4, 6, 3, dtype=torch.uint8),
+        masks=torch.zeros(10, 4, 6, dtype=torch.uint8),
+        frame_ids=torch.arange(10),
+        train=torch.tensor([0, 1, 2, 4, 5, 6]),
+        test=torch.tensor([7, 8, 9]),
+        fps=25,
+        history={"tracker": "landmarks-1"},
+    )
+
+
+@pytest.fixture
+def metrics() -> Metrics:
+    return Metrics(
+        values={"psnr": 30.0, "ssim": 0.9, "l1": 0.02, "lpips_alex": 0.05, "lpips_vgg": None, "lpips_alex_01": 0.04},
+        head={"psnr": 28.0, "l1": 0.03},
+        missing={"lpips_vgg": "no weights here"},
+        frames=[7, 8, 9],
+        psnr=[29.0, 30.0, 31.0],
+        lpips_frames=2,
+    )
+
+
+def assemble(sequence: Sequence, metrics: Metrics, landmark_tracked: Metrics | None = None) -> dict:
+    return results.assemble_results(
+        sequence=sequence,
+        metrics=metrics,
+        landmark_tracked=landmark_tracked,
+        test_tracking="photometric, against the finished avatar",
+        preset="cpu",
+        seed=7,
+        gaussians=11600,
+        stage_seconds={"tracking": 4.5},
+        device="cpu",
+    )
+
+
+def test_holds_what_a_reader_needs(sequence: Sequence, metrics: Metrics, tmp_path: Path) -> None:
+    write_json(tmp_path / "results.json", assemble(sequence, metrics, landmark_tracked=metrics))
+    read = json.loads((tmp_path / "results.json").read_text(), parse_constant=pytest.fail)
+    assert read["metrics"] == {
+        "psnr": 30.0,
+        "ssim": 0.9,
+        "l1": 0.02,
+        "lpips_alex": 0.05,
+        "lpips_vgg": None,
+        "lpips_alex_01": 0.04,
+        "frames": 3,
+        "lpips_frames": "2 of 3",
+    }
+    assert read["metrics_landmark_tracked"] == read["metrics"]
+    assert read["metrics_head"] == {"psnr": 28.0, "l1": 0.03}
+    assert read["metrics_missing"] == {"lpips_vgg": "no weights here"}
+    assert read["psnr_per_frame"][1] == {"frame": 8, "psnr": 30.0}
+    assert read["test_tracking"].startswith("photometric")
+    assert (read["preset"], read["seed"], read["gaussians"]) == ("cpu", 7, 11600)
+    assert read["stage_seconds"] == {"tracking": 4.5} and read["history"] == {"tracker": "landmarks-1"}
+    assert read["metric_definitions"]["lpips_vgg"]["network"] == "vgg16"
+    assert read["metric_definitions"]["lpips_vgg"]["input_range"] == "[-1, 1]"
+    assert read["metric_definitions"]["lpips_alex_01"]["input_range"] == "[0, 1]"
+
+
+def test_protocol_is_that_of_the_sequence(sequence: Sequence, metrics: Metrics) -> None:
+    protocol = json.loads(json.dumps(assemble(sequence, metrics)["protocol"]))
+    assert protocol["split"] == "the last 3 of 9 usable frames are held out"
+    assert (protocol["holdout"], protocol["train_frames"], protocol["unusable_frames"]) == (3, 6, 1)
+    assert protocol["size"] == [6, 4]
+    assert "whole pictures" in protocol["mask"] and protocol["background"].startswith("white")
+
+
+def test_what_was_not_measured_is_null(sequence: Sequence, metrics: Metrics) -> None:
+    assembled = assemble(sequence, metrics)
+    assert assembled["metrics_landmark_tracked"] is None and assembled["peak_gpu_memory_mb"] is None
+
+
+def test_memory_and_versions_are_those_of_this_process() -> None:
+    peak = results.peak_memory_mb()
+    assert peak is None or 50 < peak < 1 << 20, "torch alone takes more than 50 MiB"
+    found = results.versions()
+    assert found["torch"] == torch.__version__ or str(torch.__version__).startswith(str(found["torch"]))
+    assert found["stavatar"] == stavatar.__version__
+    assert set(found) >= {"stavatar", "numpy", "numba", "mediapipe", "python", "platform", "device", "commit"}
+
+
+def test_the_commit_is_that_of_a_checkout_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = Path(results.__file__).resolve().parents[3]
+    commit = results._commit()
+    if (root / ".git").exists() and commit is not None:
+        assert len(commit.removesuffix("-dirty")) == 40 and int(commit.removesuffix("-dirty"), 16) >= 0
+    # Installed in an environment inside of somebody's repository: that repository's commit says nothing of us.
+    installed = tmp_path / "lib" / "site-packages" / "stavatar" / "evaluation"
+    installed.mkdir(parents=True)
+    (tmp_path / "lib" / ".git").mkdir()
+    monkeypatch.setattr(results, "__file__", str(installed / "results.py"))
+    assert results._commit() is None
