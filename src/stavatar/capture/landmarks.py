@@ -10,6 +10,7 @@ import mediapipe as mp
 import numpy as np
 from mediapipe.tasks.python import BaseOptions, vision
 
+from stavatar.capture._quiet import native_messages_hidden
 from stavatar.capture.video import Frame
 from stavatar.errors import InputError
 from stavatar.head.landmarks import LANDMARKS
@@ -73,8 +74,11 @@ def track_face(frames: Iterable[Frame], model: Path, report: Report) -> FaceTrac
     )
     seen: list[list[_Face]] = []
     names: tuple[str, ...] = ()
-    with vision.FaceLandmarker.create_from_options(options) as landmarker:
-        clock = -1
+    with native_messages_hidden():
+        landmarker = vision.FaceLandmarker.create_from_options(options)
+        landmarker.detect_for_video(_nothing(), 0)
+    with landmarker:
+        clock = 0
         for frame in frames:
             clock = max(clock + 1, round(frame.seconds * 1000))  # must increase, whatever the video says
             image = mp.Image(image_format=mp.ImageFormat.SRGB, data=frame.rgb)
@@ -100,6 +104,11 @@ def track_face(frames: Iterable[Frame], model: Path, report: Report) -> FaceTrac
         if face is not None:
             points[t], blendshapes[t] = face.points, face.scores
     return FaceTrack(points, blendshapes, names)
+
+
+def _nothing() -> mp.Image:
+    """A picture without a face, to start the model with."""
+    return mp.Image(image_format=mp.ImageFormat.SRGB, data=np.zeros((64, 64, 3), dtype=np.uint8))
 
 
 def _follow(seen: list[list[_Face]]) -> list[_Face | None]:

@@ -20,6 +20,8 @@ import mediapipe as mp
 import numpy as np
 from mediapipe.tasks.python import BaseOptions, vision
 
+from stavatar.capture._quiet import native_messages_hidden
+
 SEGMENTER_SIDE = 256
 """The segmenter's own resolution."""
 
@@ -64,7 +66,11 @@ def _segmented(pictures: Iterable[np.ndarray], model: Path) -> Iterator[_Seen]:
         output_confidence_masks=True,
         output_category_mask=False,
     )
-    with vision.ImageSegmenter.create_from_options(options) as segmenter:
+    with native_messages_hidden():
+        segmenter = vision.ImageSegmenter.create_from_options(options)
+        blank = np.zeros((SEGMENTER_SIDE, SEGMENTER_SIDE, 3), dtype=np.uint8)
+        segmenter.segment(mp.Image(image_format=mp.ImageFormat.SRGB, data=blank))
+    with segmenter:
         for picture in pictures:
             small = cv2.resize(picture, (SEGMENTER_SIDE, SEGMENTER_SIDE), interpolation=cv2.INTER_AREA)
             result = segmenter.segment(mp.Image(image_format=mp.ImageFormat.SRGB, data=small))
