@@ -1,0 +1,393 @@
+"""Frames in and out of video files: decoding, finding one unbroken shot, and writing H.264.
+
+A video is never held decoded. :func:`find_shot` decodes it once and keeps a few numbers a frame; whoever needs pictures
+then goes through :meth:`Shot.frames`, which decodes again and yields the chosen frames one after the other.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Protocol
+
+import av
+import cv2
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from stavatar.errors import InputError
+from stavatar.files import atomic_path
+from stavatar.progress import Report, remark, warn
+
+MIN_FRAMES = 10
+"""Fewer different frames than this cannot show how a face moves."""
+MIN_SIDE = 64
+"""Pixels; a smaller picture shows no face that could be tracked."""
+MAX_SIDE = 8192
+"""Pixels; a larger picture is refused before any of it is decoded."""
+FOLDER_FPS = 25.0
+"""Frames per second that a folder of images is taken to have."""
+
+Stage = Callable[[str, int | None], AbstractContextManager[Report]]
+"""What shows progress, such as :func:`stavatar.progress.stage`."""
+
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
+
+# Frames are compared as 64 x 64 thumbnails, differences in levels of 255.
+_THUMBNAIL = 64
+# Two frames are the same one, stored twice, if they differ by no more than what compressing them twice makes. The
+# smallest differences between true neighbours in clips of talking people are three times as large.
+_REPEAT_MEAN, _REPEAT_MOST = 0.1, 5.0
+# A cut changes more than half of the picture (median), much more than the frames around it do (ratio to the local
+# median of the means). A person who jumps in front of an unchanged background leaves the median small: no cut.
+_CUT_MEAN, _CUT_MEDIAN, _CUT_RATIO, _CUT_WINDOW = 6.0, 4.0, 4.0, 12
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One decoded picture: its place in the source (from 0), its presentation time, and [H, W, 3] uint8 RGB."""
+
+    index: int
+    seconds: float
+    rgb: np.ndarray
+
+
+class Source(Protocol):
+    """What frames come from."""
+
+    path: Path
+    count: int | None
+    damage: str | None
+
+    def frames(self, wanted: frozenset[int] | None = None) -> Iterator[Frame]:
+        """Decode from the start; yield the frames whose index is in `wanted` (None: all), in order."""
+
+
+def open_source(path: Path) -> Source:
+    """The video file or the folder of PNG or JPEG images at `path`.
+
+    Raises:
+        InputError: there is nothing there, it cannot be read, or holds no pictures of a size between
+            :data:`MIN_SIDE` and :data:`MAX_SIDE` pixels.
+    """
+    path = Path(path)
+    try:
+        if path.is_dir():
+            return ImageFolder(path)
+        if not path.is_file():
+            raise InputError(f"{path} does not exist: give a video file or a folder of images")
+        with path.open("rb") as content:
+            if not content.read(1):
+                raise InputError(f"{path} is empty (0 bytes): copy the video again")
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}") from error
+    return VideoFile(path)
+
+
+class VideoFile:
+    """A video that FFmpeg can decode.
+
+    Frames come out as a player shows them: turned by the container's rotation (quarter turns), widened or narrowed to
+    square pixels, over white where they are transparent, 8 bits a channel, all of the first frame's size. Times are the
+    frames' own, so a variable frame rate is kept.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.damage: str | None = None
+        with self._opened() as (_, stream):
+            self.count: int | None = stream.frames or None
+
+    def frames(self, wanted: frozenset[int] | None = None) -> Iterator[Frame]:
+        last = max(wanted, default=-1) if wanted is not None else None
+        with self._opened() as (container, stream):
+            rate = float(stream.average_rate or FOLDER_FPS)
+            size: tuple[int, int] | None = None
+            index, seconds = 0, 0.0
+            for decoded in self._decoded(container, stream):
+                if size is None:
+                    size = _square_pixel_size(decoded.width, decoded.height, stream.sample_aspect_ratio)
+                    _check_size(self.path, *size)
+                seconds = index / rate if decoded.time is None else decoded.time
+                if wanted is None or index in wanted:
+                    yield Frame(index, seconds, _to_rgb(decoded, size))
+                index += 1
+                if index - 1 == last:
+                    return
+            if self.count and index < 0.98 * self.count and self.damage is None:
+                self.damage = f"it ends after {index} of {self.count} frames"
+
+    def _decoded(
+        self, container: av.container.InputContainer, stream: av.video.stream.VideoStream
+    ) -> Iterator[av.VideoFrame]:
+        """All frames that can be decoded without errors; `damage` notes where that first fails."""
+        packets = container.demux(stream)
+        seconds = 0.0
+        while True:
+            try:
+                packet = next(packets, None)
+            except av.FFmpegError:  # the file cannot be read on
+                self._note_damage(seconds)
+                return
+            if packet is None:
+                return
+            try:
+                decoded = packet.decode()
+            except av.FFmpegError:  # one picture is broken, those after it may be whole
+                self._note_damage(seconds)
+                continue
+            for frame in decoded:
+                seconds = seconds if frame.time is None else frame.time
+                if frame.is_corrupt:
+                    self._note_damage(seconds)
+                else:
+                    yield frame
+
+    def _note_damage(self, seconds: float) -> None:
+        if self.damage is None:
+            self.damage = f"it cannot be decoded properly after {seconds:.1f} s"
+
+    @contextmanager
+    def _opened(self) -> Iterator[tuple[av.container.InputContainer, av.video.stream.VideoStream]]:
+        try:
+            # Only the file itself may be read: playlists and the like can name other files and hosts.
+            container = av.open(str(self.path.resolve()), options={"protocol_whitelist": "file"})
+        except av.FFmpegError as error:
+            raise InputError(f"{self.path} is not a video that can be read ({error.strerror})") from error
+        with container:
+            if not container.streams.video:
+                raise InputError(f"{self.path} has no picture, only sound: give a video of a face")
+            stream = container.streams.video[0]
+            _check_size(self.path, stream.codec_context.width, stream.codec_context.height)
+            stream.codec_context.options = {"max_pixels": str(MAX_SIDE * MAX_SIDE)}
+            stream.thread_type = "AUTO"
+            yield container, stream
+
+
+class ImageFolder:
+    """A folder of PNG or JPEG files, in the order of their names (numbers by value), at :data:`FOLDER_FPS`."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.damage: str | None = None
+        self.files = sorted((f for f in path.iterdir() if f.suffix.lower() in IMAGE_SUFFIXES), key=_by_number)
+        if not self.files:
+            raise InputError(
+                f"{path} contains no {', '.join(IMAGE_SUFFIXES)} files: give a video or a folder of images"
+            )
+        self.count: int | None = len(self.files)
+
+    def frames(self, wanted: frozenset[int] | None = None) -> Iterator[Frame]:
+        size: tuple[int, int] | None = None
+        for index, file in enumerate(self.files):
+            if wanted is not None and index not in wanted:
+                continue
+            rgb = _read_image(file)
+            size = size or (rgb.shape[1], rgb.shape[0])
+            if (rgb.shape[1], rgb.shape[0]) != size:
+                raise InputError(
+                    f"{file} is {rgb.shape[1]} x {rgb.shape[0]} pixels where the images before it are "
+                    f"{size[0]} x {size[1]}: all must be of one size"
+                )
+            yield Frame(index, index / FOLDER_FPS, rgb)
+
+
+def _by_number(file: Path) -> list[tuple[int, str]]:
+    """A key that sorts ``f2`` before ``f10``."""
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", file.stem)]
+
+
+def _read_image(file: Path) -> np.ndarray:
+    try:
+        with Image.open(file) as image:
+            _check_size(file, image.width, image.height)
+            if image.mode[0] in "IF":
+                raise InputError(f"{file} has more than 8 bits a channel: save it with 8")
+            upright = ImageOps.exif_transpose(image).convert("RGBA")
+    except (OSError, UnidentifiedImageError, SyntaxError, Image.DecompressionBombError) as error:
+        raise InputError(f"{file} cannot be read as an image: {error}") from error
+    return _over_white(np.asarray(upright))
+
+
+def _check_size(path: Path, width: int, height: int) -> None:
+    if max(width, height) > MAX_SIDE:
+        raise InputError(
+            f"{path} is {width} x {height} pixels, and no more than {MAX_SIDE} a side are read: make it smaller"
+        )
+    if min(width, height) < MIN_SIDE:
+        raise InputError(
+            f"{path} is {width} x {height} pixels, and at least {MIN_SIDE} a side are needed to see a face"
+        )
+
+
+def _square_pixel_size(width: int, height: int, aspect: Fraction | None) -> tuple[int, int]:
+    """(width, height) of a picture whose pixels are `aspect` times as wide as high, once they are square."""
+    return (round(width * aspect), height) if aspect else (width, height)
+
+
+def _to_rgb(decoded: av.VideoFrame, size: tuple[int, int]) -> np.ndarray:
+    """RGB of the given (width, height), then turned upright."""
+    if any(component.is_alpha for component in decoded.format.components):
+        rgb = _over_white(decoded.to_ndarray(format="rgba"))
+    else:
+        rgb = decoded.to_ndarray(format="rgb24")
+    if (decoded.width, decoded.height) != size:
+        rgb = cv2.resize(rgb, size, interpolation=cv2.INTER_AREA)
+    return np.ascontiguousarray(np.rot90(rgb, round(decoded.rotation / 90)))
+
+
+def _over_white(rgba: np.ndarray) -> np.ndarray:
+    if rgba[..., 3].min() == 255:
+        return np.ascontiguousarray(rgba[..., :3])
+    alpha = rgba[..., 3:].astype(np.float32) / 255
+    return np.round(rgba[..., :3] * alpha + 255 * (1 - alpha)).astype(np.uint8)
+
+
+# ------------------------------------------------------------------------------------------------------------ shots
+
+
+@dataclass(frozen=True)
+class Shot:
+    """The frames of a source that will be used: one camera position, no frame twice.
+
+    Attributes:
+        source: where the frames are.
+        indices: [T] int64 places in the source, increasing.
+        seconds: [T] float64 presentation times.
+        width, height: of the frames, upright and with square pixels.
+    """
+
+    source: Source
+    indices: np.ndarray
+    seconds: np.ndarray
+    width: int
+    height: int
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    @property
+    def fps(self) -> float:
+        """Mean rate of the frames that are used."""
+        return float((len(self) - 1) / (self.seconds[-1] - self.seconds[0]))
+
+    def frames(self) -> Iterator[Frame]:
+        """Decode the shot's frames once more, one after the other."""
+        return self.source.frames(frozenset(self.indices.tolist()))
+
+
+def find_shot(source: Source, max_frames: int | None, progress: Stage) -> Shot:
+    """Look through the whole source for its longest shot, and thin it to at most `max_frames` evenly spaced frames.
+
+    Frames that repeat the one before (as conversions from 24 to 30 frames per second make) are left out. Cuts, repeats
+    and damage are told to the user.
+
+    Raises:
+        InputError: the source has fewer than :data:`MIN_FRAMES` different frames in any one shot, or cannot be decoded.
+    """
+    if max_frames is not None and max_frames < MIN_FRAMES:
+        raise InputError(f"max_frames is {max_frames}, and at least {MIN_FRAMES} frames are needed")
+    indices: list[int] = []
+    seconds: list[float] = []
+    changes: list[tuple[float, float]] = []  # mean and median difference to the kept frame before
+    previous: np.ndarray | None = None
+    decoded, width, height = 0, 0, 0
+    with progress("looking for cuts", source.count) as report:
+        for frame in source.frames():
+            report()
+            decoded += 1
+            height, width = frame.rgb.shape[:2]
+            thumbnail = cv2.resize(frame.rgb, (_THUMBNAIL, _THUMBNAIL), interpolation=cv2.INTER_AREA).astype(np.float32)
+            if previous is not None:
+                difference = np.abs(thumbnail - previous)
+                if difference.mean() <= _REPEAT_MEAN and difference.max() <= _REPEAT_MOST:
+                    continue
+                changes.append((float(difference.mean()), float(np.median(difference.mean(2)))))
+            previous = thumbnail
+            indices.append(frame.index)
+            seconds.append(frame.seconds)
+
+    if source.damage:
+        warn(f"{source.path} is damaged: {source.damage}; {decoded} frames before and around that are used")
+    if decoded == 1:
+        raise InputError(f"{source.path} is one still image: give a video of at least {MIN_FRAMES} frames")
+    if decoded - len(indices) > 0.02 * decoded:
+        remark(f"{decoded - len(indices)} of {decoded} frames repeat the one before and are left out")
+    times = _increasing(np.array(seconds))
+    first, end = _longest_shot(changes, times, len(indices))
+    if end - first < MIN_FRAMES:
+        different = f"{end - first} different frames" + (" without a cut" if end - first < len(indices) else "")
+        raise InputError(f"{source.path} has only {different}: at least {MIN_FRAMES} are needed")
+    step = 1 if max_frames is None else -(-(end - first) // max_frames)
+    chosen = slice(first, end, step)
+    return Shot(source, np.array(indices, dtype=np.int64)[chosen], times[chosen], width, height)
+
+
+def _increasing(seconds: np.ndarray) -> np.ndarray:
+    """Times as they are, or evenly spaced ones where the file's do not increase (broken or missing time stamps)."""
+    if len(seconds) < 2 or (np.diff(seconds) > 0).all():
+        return seconds
+    return np.arange(len(seconds)) / FOLDER_FPS
+
+
+def _longest_shot(changes: list[tuple[float, float]], seconds: np.ndarray, count: int) -> tuple[int, int]:
+    """First frame and end (exclusive) of the longest run without a cut, among `count` frames.
+
+    ``changes[i]`` is the mean and median difference between frames i and i + 1.
+    """
+    cuts = [0]
+    means = np.array([mean for mean, _ in changes])
+    for i, (mean, median) in enumerate(changes):
+        usual = np.median(means[max(0, i - _CUT_WINDOW) : i + _CUT_WINDOW + 1])
+        if mean > max(_CUT_MEAN, _CUT_RATIO * usual) and median > _CUT_MEDIAN:
+            cuts.append(i + 1)
+    cuts.append(count)
+    lengths = np.diff(cuts)
+    longest = int(np.argmax(lengths))
+    first, end = cuts[longest], cuts[longest + 1]
+    if len(lengths) > 1:
+        at = ", ".join(f"{seconds[cut]:.1f} s" for cut in cuts[1:-1])
+        warn(
+            f"the video is cut at {at}: only its longest shot is used, "
+            f"from {seconds[first]:.1f} s to {seconds[end - 1]:.1f} s"
+        )
+    return first, end
+
+
+# ---------------------------------------------------------------------------------------------------------- writing
+
+
+def write_video(path: Path, frames: Iterable[np.ndarray], fps: float, *, crf: int = 18) -> None:
+    """Write uint8 RGB frames [H, W, 3] as H.264 in an mp4 that every player shows, atomically.
+
+    Odd sizes grow by one repeated row or column, which the format asks for. `crf` is H.264's quality: 0 is lossless,
+    18 looks so, 28 is small.
+
+    Raises:
+        InputError: there are no frames, their sizes differ, or the file cannot be written.
+    """
+    path = Path(path)
+    with atomic_path(path) as temporary:
+        try:
+            with av.open(str(temporary), "w", format="mp4", options={"movflags": "faststart"}) as container:
+                stream: av.VideoStream | None = None
+                for rgb in frames:
+                    even = np.pad(rgb, ((0, rgb.shape[0] % 2), (0, rgb.shape[1] % 2), (0, 0)), mode="edge")
+                    if stream is None:
+                        stream = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(60000))
+                        stream.height, stream.width = even.shape[:2]
+                        stream.pix_fmt = "yuv420p"
+                        stream.options = {"crf": str(crf), "preset": "fast"}
+                    if even.shape[:2] != (stream.height, stream.width):
+                        raise InputError(f"the frames for {path} differ in size: {even.shape[1]} x {even.shape[0]}")
+                    frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(even), format="rgb24")
+                    container.mux(stream.encode(frame))
+                if stream is None:
+                    raise InputError(f"there are no frames to write to {path}")
+                container.mux(stream.encode())
+        except av.FFmpegError as error:
+            raise InputError(f"cannot write {path}: {error.strerror}") from error
