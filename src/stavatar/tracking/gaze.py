@@ -21,7 +21,7 @@ SHUT = (0.35, 0.65)
 GUESS_SPREAD = 0.3
 """Radians by which gaze may differ from its guess as easily as irises from their landmarks by 1 %."""
 
-STEP_SPREAD = 0.05
+STEP_SPREAD = 0.025
 """Radians that gaze moves in 1/25 s as easily as irises are off by `NOISE`; beyond twice that, cost grows linearly."""
 
 NOISE = 0.3

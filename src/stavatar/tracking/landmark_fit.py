@@ -26,12 +26,16 @@ from stavatar.tracking.landmark_model import (
     shared_jacobian,
 )
 from stavatar.tracking.settings import LandmarkSettings
+from stavatar.tracking.smoothing import smooth_path
 
 CHUNK = 64
 """Frames whose derivatives are in memory at a time (about 30 MB)."""
 
 DAMPING = 0.3
 """%² against long steps of the expression: it is weakly determined, and its bounds make undamped steps overshoot."""
+
+VELOCITY_FRAMES = 1.5
+"""Standard deviation of the Gaussian, in frames, that makes the head's velocity out of its steps."""
 
 NEAREST = 0.05
 """Metres that a head stays away from the camera."""
@@ -241,9 +245,16 @@ class _NormalEquations:
         self.frame_gradient[:, 6:] += settings.expression_prior * (pose.expression - target.expression)
 
     def add_smoothness(self, pose: LandmarkPose, elapsed: Tensor, settings: LandmarkSettings) -> Tensor:
-        """Penalise change in time; returns the coupling of neighbours [T - 1, M]."""
+        """Penalise change in time; returns the coupling of neighbours [T - 1, M].
+
+        Expressions are pulled towards their neighbours'. The head is pulled towards moving on with its own velocity, as
+        the poses so far have it: pulled towards standing still it would cut the corners of its path by degrees.
+        """
         turn = matrix_to_axis_angle(pose.rotation[1:] @ pose.rotation[:-1].transpose(1, 2))
         shift = pose.translation[1:] - pose.translation[:-1]
+        steps = torch.cat([turn, shift], 1)
+        velocity = smooth_path(steps / elapsed[:, None], torch.ones_like(elapsed), VELOCITY_FRAMES)
+        turn, shift = (steps - velocity * elapsed[:, None]).split(3, dim=1)
         change = pose.expression[1:] - pose.expression[:-1]
         weights = []
         for value, size in (

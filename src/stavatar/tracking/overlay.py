@@ -81,7 +81,7 @@ def _draw_wireframe(image: np.ndarray, pixels: Tensor, faces: Tensor) -> None:
     # Counter-clockwise seen from outside is clockwise where y grows downwards.
     visible = first[:, 0] * second[:, 1] - first[:, 1] * second[:, 0] < 0
     wires = image.copy()
-    cv2.polylines(wires, _fixed_point(corners[visible]), True, WIRE, 1, cv2.LINE_AA, SHIFT)
+    cv2.polylines(wires, list(_fixed_point(corners[visible])), True, WIRE, 1, cv2.LINE_AA, SHIFT)
     cv2.addWeighted(wires, 0.45, image, 0.55, 0, dst=image)
 
 

@@ -26,9 +26,10 @@ class LandmarkSettings:
         expression_bounds: range of the expression coefficients.
         robust: landmark errors beyond this many % count linearly (Huber).
         bias_size: how far from its place on the head model a landmark is expected to be, metres.
-        smooth_rotation, smooth_translation, smooth_expression: how much change from one frame to the next (at 25
-            frames a second) costs as much as an error of `noise`: radians, metres, coefficient. Changes of more than
-            twice that cost linearly: a still head is held still, a quick movement is not held back.
+        smooth_rotation, smooth_translation: radians and metres that the head may stray in 1/25 s from moving on with
+            its own velocity, at the cost of an error of `noise`. More than twice that costs linearly: a still head
+            is held still, a jolt is not held back.
+        smooth_expression: likewise, coefficients changing in 1/25 s.
         noise: how much detected landmarks tremble while nothing moves, %.
     """
 
@@ -44,8 +45,8 @@ class LandmarkSettings:
     expression_bounds: tuple[float, float] = (-0.15, 1.2)
     robust: float = 3.0
     bias_size: float = 0.003
-    smooth_rotation: float = 0.01
-    smooth_translation: float = 0.003
+    smooth_rotation: float = 0.005
+    smooth_translation: float = 0.002
     smooth_expression: float = 0.4
     noise: float = 0.15
 

@@ -6,7 +6,6 @@ trains badly, so the torso, which is the root joint, gets its own nearly still m
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import torch
@@ -14,6 +13,7 @@ from torch import Tensor
 
 from stavatar.head.model import JOINTS
 from stavatar.rotations import axis_angle_to_matrix, matrix_to_axis_angle
+from stavatar.tracking.smoothing import smooth_path
 
 ROOT, NECK = JOINTS.index("root"), JOINTS.index("neck")
 
@@ -77,21 +77,3 @@ def estimate_torso(
     path = smooth_path(neck_position, weights, SWAY_SECONDS * fps)
     root, bone = joints[ROOT], joints[NECK] - joints[ROOT]
     return rotation, path - root - (rotation @ bone)
-
-
-def smooth_path(path: Tensor, weights: Tensor, sigma: float) -> Tensor:
-    """Gaussian mean over time of `path` [T, C], each frame counted by `weights` [T]; `sigma` in frames.
-
-    Ends and gaps are handled by dividing by the weight that falls inside (normalised convolution).
-    """
-    radius = min(math.ceil(3 * sigma), len(path) - 1)
-    offsets = torch.arange(-radius, radius + 1, dtype=path.dtype)
-    kernel = torch.exp(-0.5 * (offsets / sigma).square())
-
-    def spread(values: Tensor) -> Tensor:
-        return torch.nn.functional.conv1d(values.T[:, None], kernel[None, None], padding=radius)[:, 0].T
-
-    total = spread(weights[:, None])
-    overall = (path * weights[:, None]).sum(0) / weights.sum()
-    # Frames farther than the kernel from any that counts take the mean over the clip.
-    return torch.where(total > 1e-6, spread((path - overall) * weights[:, None]) / total.clamp_min(1e-6), 0) + overall
