@@ -41,9 +41,7 @@ def true_avatar(head, small_config):
     atlas = UVAtlas.build(head, small_config.network.uv_size)
     waves = 60 * head.template[head.faces].mean(1)
     colors = 0.5 + 0.4 * torch.sin(waves + torch.tensor([0.0, 2.0, 4.0]))
-    gaussians = BoundGaussians.one_per_face(
-        dataclasses.replace(small_config.gaussians, opacity=0.9), colors, atlas
-    )
+    gaussians = BoundGaussians.one_per_face(dataclasses.replace(small_config.gaussians, opacity=0.9), colors, atlas)
     return Avatar(
         dataclasses.replace(small_config, network=dataclasses.replace(small_config.network, enabled=False)),
         head,

@@ -30,7 +30,7 @@ Preset = Annotated[
     str, typer.Option(help=f"Settings to start from: {', '.join(config.PRESETS)} (`stavatar doctor` says which suit).")
 ]
 Settings = Annotated[
-    list[str],
+    list[str] | None,
     typer.Option("--set", metavar="SECTION.FIELD=VALUE", help="Change one setting, e.g. training.steps=2000; repeat."),
 ]
 Holdout = Annotated[
@@ -43,8 +43,8 @@ Size = Annotated[int, typer.Option(help="Edge of the square picture, pixels.", m
 Seed = Annotated[int, typer.Option(help="Makes the result repeatable.")]
 
 
-def _configure(preset: str, settings: list[str]) -> config.Config:
-    return config.override(config.preset(preset), settings)
+def _configure(preset: str, settings: list[str] | None) -> config.Config:
+    return config.override(config.preset(preset), settings or [])
 
 
 @app.command()
@@ -52,7 +52,7 @@ def reconstruct(
     video: Annotated[Path, typer.Argument(help="A video of one person, head and shoulders, still camera.")],
     out: Out,
     preset: Preset = "cpu",
-    settings: Settings = [],  # noqa: B006: typer copies it
+    settings: Settings = None,
     holdout: Holdout = None,
     device: Device = "auto",
     resume: Resume = False,
@@ -72,7 +72,7 @@ def reconstruct(
 @app.command()
 def demo(
     out: Out = Path("demo"),
-    settings: Settings = [],  # noqa: B006
+    settings: Settings = None,
     frames: Frames = 300,
     device: Device = "auto",
     resume: Resume = False,
@@ -94,7 +94,7 @@ def track(
     video: Annotated[Path, typer.Argument(help="A video of one person, head and shoulders, still camera.")],
     out: Out,
     preset: Preset = "cpu",
-    settings: Settings = [],  # noqa: B006
+    settings: Settings = None,
     holdout: Holdout = None,
     resume: Resume = False,
 ) -> None:
@@ -114,7 +114,7 @@ def train(
     sequence: Annotated[Path, typer.Argument(help="A tracked sequence: a folder written by `stavatar track`.")],
     out: Out,
     preset: Preset = "cpu",
-    settings: Settings = [],  # noqa: B006
+    settings: Settings = None,
     device: Device = "auto",
     resume: Resume = False,
 ) -> None:
@@ -213,10 +213,10 @@ def doctor() -> None:
     """Say what this machine has, what is missing, and which presets suit it."""
     from stavatar import doctor as inspection
 
-    table = Table("what", "state", "found")
+    table = Table("what", "found", "advice")
     for finding in inspection.inspect():
-        colour = {"ok": "green", "note": "yellow", "problem": "red"}[finding.level]
-        table.add_row(finding.subject, f"[{colour}]{finding.level}[/]", finding.text)
+        style = {"good": "green", "lacking": "yellow", "plain": ""}[finding.verdict]
+        table.add_row(finding.topic, f"[{style}]{finding.value}[/]" if style else finding.value, finding.advice)
     output.print(table)
 
 

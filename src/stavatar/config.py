@@ -6,6 +6,7 @@ else in the package holds tunable numbers.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import types
 import typing
@@ -126,7 +127,7 @@ def paper() -> Config:
 
 
 def cpu() -> Config:
-    """For two CPU cores: a narrow network over small maps, 256 pixels, and poses refined before the network joins in."""
+    """For two CPU cores: 256 pixels, a narrow network over small maps, poses refined before the network joins in."""
     return Config(
         preset="cpu",
         capture=CaptureConfig(size=256, max_frames=720),
@@ -249,10 +250,8 @@ def _checked(hint: Any, value: Any, source: str) -> Any:
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         value = float(value)
     if isinstance(value, str) and hint is float:  # YAML 1.1 reads 1e-3 as text
-        try:
+        with contextlib.suppress(ValueError):
             value = float(value)
-        except ValueError:
-            pass
     if type(value) is not hint or (hint is float and value != value):
         raise InputError(f"{source} must be of type {hint.__name__}, not {value!r}")
     return value

@@ -5,21 +5,38 @@ Every stage can be left out when its product is already there, which is all that
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import torch
+from torch import Tensor
 
-from stavatar.avatar.storage import Motion, save_avatar
-from stavatar.capture import capture
+from stavatar import synth
+from stavatar.avatar.avatar import Avatar, render
+from stavatar.avatar.storage import DESCRIPTION, Motion, load_avatar, save_avatar
+from stavatar.camera import Camera
+from stavatar.capture import capture, write_video
 from stavatar.config import Config
 from stavatar.errors import BackendError, InputError
-from stavatar.head import load_embedded_head, load_embedded_landmarks, load_head
-from stavatar.progress import remark
+from stavatar.evaluation.evaluate import Metrics, evaluate_images
+from stavatar.evaluation.pictures import Example, choose_examples, comparison_video, contact_sheet
+from stavatar.evaluation.results import assemble_results
+from stavatar.files import write_json
+from stavatar.head import HeadParameters, load_embedded_head, load_embedded_landmarks, load_head
+from stavatar.progress import remark, stage
 from stavatar.run import Run
 from stavatar.sequence import Sequence, read_sequence, split_holdout, write_sequence
-from stavatar.tracking import track_landmarks, write_overlay
+from stavatar.tracking import track_landmarks
+from stavatar.tracking.overlay import overlay_frames
 from stavatar.training import checkpoint
 from stavatar.training.trainer import Trainer
+
+_ORBIT_YAW = math.radians(30)  # how far `render --orbit` swings to either side
+_ORBIT_SECONDS = 6.0  # per swing there and back
+_NOT_HEAD = ("torso", "neck")
 
 
 def choose_device(name: str) -> torch.device:
@@ -27,6 +44,7 @@ def choose_device(name: str) -> torch.device:
 
     Raises:
         BackendError: a GPU was asked for and there is none.
+        InputError: the name is none of auto, cpu, cuda.
     """
     available = torch.cuda.is_available()
     if name == "auto":
@@ -38,24 +56,53 @@ def choose_device(name: str) -> torch.device:
     return torch.device(name)
 
 
+def require_video(video: Path) -> None:
+    """Refuse a path with nothing at it before an output folder is made for it.
+
+    Raises:
+        InputError: there is nothing.
+    """
+    if not Path(video).exists():
+        raise InputError(f"{video} does not exist")
+
+
 def reconstruct(
-    video: Path,
-    folder: Path,
-    config: Config,
-    *,
-    holdout: int | None = None,
-    device: torch.device,
-    resume: bool = False,
+    video: Path, folder: Path, config: Config, *, holdout: int | None = None, device: torch.device, resume: bool = False
 ) -> Run:
     """The whole way: video -> sequence -> avatar -> results.
 
     Raises:
         StavatarError: with one sentence that says what is wrong.
     """
-    if not Path(video).exists():
-        raise InputError(f"{video} does not exist")
+    require_video(video)
     run = Run.start(folder, config, resume=resume)
-    track(video, run, config, holdout=holdout)
+    with run.cleared_if_unused():
+        track(video, run, config, holdout=holdout)
+    train(run, config, device=device)
+    evaluate(run, device=device)
+    return run
+
+
+def demo(folder: Path, config: Config, *, frames: int, device: torch.device, resume: bool = False) -> Run:
+    """Render a performance of the embedded head to ``input.mp4`` and reconstruct it like any other video."""
+    run = Run.start(folder, config, resume=resume)
+    video = run.folder / "input.mp4"
+    if not run.done("rendering_input"):
+        with run.timed("rendering_input"):
+            synthesise(video, frames=frames, size=512, seed=0, noise=0.01)
+    track(video, run, config, holdout=None)
+    train(run, config, device=device)
+    evaluate(run, device=device)
+    return run
+
+
+def train_sequence(source: Path, folder: Path, config: Config, *, device: torch.device, resume: bool = False) -> Run:
+    """A tracked sequence from elsewhere -> avatar -> results."""
+    sequence = read_sequence(source)
+    run = Run.start(folder, config, resume=resume)
+    if not run.done("tracking"):
+        with run.timed("tracking"):
+            write_sequence(sequence if len(sequence.test) else split_holdout(sequence), run.sequence, overwrite=True)
     train(run, config, device=device)
     evaluate(run, device=device)
     return run
@@ -67,29 +114,156 @@ def track(video: Path, run: Run, config: Config, *, holdout: int | None) -> None
         return
     with run.timed("capture"):
         observations = capture(video, size=config.capture.size, max_frames=config.capture.max_frames)
-    head = load_embedded_head()
-    with run.timed("landmark_tracking"):
-        tracked = track_landmarks(observations, head, load_embedded_landmarks(), name=Path(video).stem)
-        sequence = split_holdout(tracked, holdout)
+    head, landmarks = load_embedded_head(), load_embedded_landmarks()
     with run.timed("tracking"):
+        tracked = track_landmarks(observations, head, landmarks, name=Path(video).stem)
+        sequence = split_holdout(tracked, holdout)
         write_sequence(sequence, run.sequence, overwrite=True)
-        write_overlay(sequence, head, run.tracking_video)
+    with run.timed("tracking_video"):
+        write_video(run.tracking_video, overlay_frames(sequence, head, landmarks), sequence.fps)
 
 
 def train(run: Run, config: Config, *, device: torch.device) -> None:
-    """``sequence/`` -> ``avatar/``, and the sequence's parameters replaced by the photometric ones."""
+    """``sequence/`` -> ``avatar/``, with the motion of all frames as photometric tracking found it."""
     if run.done("held_out_tracking"):
         return
     sequence = read_sequence(run.sequence)
-    head = load_head(sequence.head_model)
-    trainer = Trainer(sequence, head, config, device=device)
+    trainer = Trainer(sequence, load_head(sequence.head_model), config, device=device)
     if checkpoint.restore(trainer, run.folder):
         remark(f"continuing at step {trainer.step} of {trainer.steps}")
     with run.timed("training"):
         trainer.run(run.folder)
     with run.timed("held_out_tracking"):
-        save_avatar(trainer.avatar, _motion(trainer, sequence), run.avatar)
+        parameters = trainer.track_held_out().to("cpu")
+        motion = Motion(parameters, sequence.camera, sequence.fps, sequence.train, sequence.test)
+        save_avatar(trainer.avatar, motion, run.avatar)
+    (run.folder / checkpoint.NAME).unlink(missing_ok=True)
 
 
-def _motion(trainer: Trainer, sequence: Sequence) -> Motion:
-    return Motion(trainer.track_held_out().to("cpu"), sequence.camera, sequence.fps, sequence.train, sequence.test)
+def evaluate(run: Run, *, device: torch.device) -> None:
+    """``avatar/`` and ``sequence/`` -> ``results.json``, ``contact_sheet.png``, ``side_by_side.mp4``."""
+    sequence = read_sequence(run.sequence)
+    avatar, motion = load_avatar(run.avatar, device)
+    frames = sequence.test
+    if len(frames) == 0:
+        raise InputError(f"{run.sequence} holds out no frames, so there is nothing to measure on")
+    with run.timed("evaluation"):
+        metrics = _measure(avatar, sequence, motion.parameters, "measuring")
+        landmark_tracked = _measure(avatar, sequence, sequence.parameters, "without photometry")
+        psnr = metrics.psnr
+        chosen = choose_examples(psnr)
+        views = _views(avatar, sequence, motion.parameters, frames[chosen])
+        examples = [
+            Example(frame, truth, image, psnr[position])
+            for position, (frame, truth, image, _) in zip(chosen, views, strict=True)
+        ]
+        contact_sheet(run.contact_sheet, examples, title=f"{sequence.name}: held-out frames")
+        everything = _views(avatar, sequence, motion.parameters, frames)
+        comparison_video(
+            run.side_by_side, ((frame, truth, image) for frame, truth, image, _ in everything), sequence.fps
+        )
+    results = assemble_results(
+        sequence=sequence,
+        metrics=metrics,
+        landmark_tracked=landmark_tracked,
+        test_tracking=(
+            "held-out frames: expression and gaze from landmarks, head and torso pose aligned photometrically to the "
+            "finished avatar; metrics_landmark_tracked uses landmarks alone"
+        ),
+        preset=avatar.config.preset,
+        seed=avatar.config.training.seed,
+        gaussians=len(avatar.gaussians),
+        stage_seconds=run.seconds,
+        device=device,
+    )
+    write_json(run.results, results)
+
+
+def _measure(avatar: Avatar, sequence: Sequence, parameters: HeadParameters, title: str) -> Metrics:
+    views = _views(avatar, sequence, parameters, sequence.test)
+    return evaluate_images(views, len(sequence.test), device=avatar.shape.device, title=title)
+
+
+@torch.no_grad()
+def _views(
+    avatar: Avatar, sequence: Sequence, parameters: HeadParameters, frames: Tensor
+) -> Iterator[tuple[int, Tensor, Tensor, Tensor | None]]:
+    """(frame, truth, render, mask of the head) of some frames; the mask is where head Gaussians outweigh the rest."""
+    device = avatar.shape.device
+    static = avatar.network.static_features() if avatar.network is not None else None
+    is_head = (~avatar.head.faces_in(*_NOT_HEAD))[avatar.gaussians.face].float()[None, :, None]
+    for frame in frames.tolist():
+        posed = avatar(parameters[[frame]].to(device), static=static)
+        view = render(posed, sequence.camera[[frame]].to(device), extra=is_head)
+        assert view.extra is not None
+        yield frame, sequence.image([frame])[0], view.image[0].cpu(), (view.extra[0, :, :, 0] > 0.5).cpu()
+
+
+@torch.no_grad()
+def render_motion(
+    folder: Path,
+    out: Path,
+    *,
+    size: int | None = None,
+    orbit: bool = False,
+    yaw: float = 0.0,
+    pitch: float = 0.0,
+    frames: int | None = None,
+    soft: bool = True,
+    device: torch.device,
+) -> None:
+    """Render an avatar's recorded motion to a video.
+
+    Args:
+        folder: an avatar, or the run that holds one.
+        out: the mp4 to write.
+        size: edge of the square picture; the recorded size where None.
+        orbit: swing the camera from side to side.
+        yaw, pitch: degrees by which the camera is moved around the head, on top of the swing.
+        frames: only so many.
+        soft: use the offset network.
+        device: where to render.
+    """
+    if out.suffix.lower() != ".mp4":
+        raise InputError(f"{out}: the video's name must end in .mp4")
+    avatar, motion = load_avatar(folder if (folder / DESCRIPTION).exists() else folder / "avatar", device)
+    count = len(motion.parameters) if frames is None else min(frames, len(motion.parameters))
+    static = avatar.network.static_features() if soft and avatar.network is not None else None
+    neck = avatar.head(avatar.shape, motion.parameters.to(device)).joints[:, 1].mean(0).cpu()
+
+    def pictures() -> Iterator[np.ndarray]:
+        with stage("rendering", count) as report:
+            for frame in range(count):
+                camera = motion.camera[[frame]]
+                if orbit or yaw or pitch:
+                    swing = _ORBIT_YAW * math.sin(2 * math.pi * frame / motion.fps / _ORBIT_SECONDS) if orbit else 0.0
+                    camera = _around(camera, neck, swing + math.radians(yaw), math.radians(pitch))
+                if size is not None:
+                    camera = camera.resized(size, size)
+                posed = avatar(motion.parameters[[frame]].to(device), soft=soft, static=static)
+                image = render(posed, camera.to(device)).image[0]
+                yield (image.clamp(0, 1) * 255).round().to(torch.uint8).cpu().numpy()
+                report()
+
+    write_video(out, pictures(), motion.fps)
+
+
+def _around(camera: Camera, target: Tensor, yaw: float, pitch: float) -> Camera:
+    """The camera moved around a vertical and a horizontal axis through `target`, which stays in place."""
+    yaw_matrix = torch.tensor(
+        [[math.cos(yaw), 0.0, math.sin(yaw)], [0.0, 1.0, 0.0], [-math.sin(yaw), 0.0, math.cos(yaw)]]
+    )
+    pitch_matrix = torch.tensor(
+        [[1.0, 0.0, 0.0], [0.0, math.cos(pitch), math.sin(pitch)], [0.0, -math.sin(pitch), math.cos(pitch)]]
+    )
+    turn = torch.eye(4)
+    turn[:3, :3] = (yaw_matrix @ pitch_matrix).T  # the world turns the other way
+    turn[:3, 3] = target - turn[:3, :3] @ target
+    return replace(camera, world_to_camera=camera.world_to_camera @ turn)
+
+
+def synthesise(out: Path, *, frames: int, size: int, seed: int, noise: float) -> Path:
+    """Render a performance of the embedded head to `out`, and its truth beside it; return the truth's path."""
+    if out.suffix.lower() != ".mp4":
+        raise InputError(f"{out}: the video's name must end in .mp4")
+    return synth.write_performance(out, frames=frames, size=size, seed=seed, noise=noise)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from stavatar import config as configuration
 from stavatar.config import Config
-from stavatar.errors import InputError
+from stavatar.errors import InputError, StavatarError
 from stavatar.files import read_json, write_json
 
 
@@ -73,9 +73,32 @@ class Run:
         """Whether a stage was finished."""
         return stage in self.seconds
 
+    @staticmethod
+    def open(folder: Path) -> Run:
+        """A run that is there already.
+
+        Raises:
+            InputError: the folder holds none.
+        """
+        run = Run(folder)
+        if not run.config_path.is_file():
+            raise InputError(f"{folder} is not a stavatar run: it has no config.yaml")
+        return run
+
     @contextmanager
     def timed(self, stage: str) -> Iterator[None]:
-        """Time a stage; it counts as done when the block ends well. A resumed stage's times add up."""
+        """Time a stage; it counts as done when the block ends well. After an interruption only the rest is timed."""
         begin = time.monotonic()
         yield
         write_json(self._stages, self.seconds | {stage: round(time.monotonic() - begin, 2)})
+
+    @contextmanager
+    def cleared_if_unused(self) -> Iterator[None]:
+        """Leave no empty run behind where the input could not be used at all."""
+        try:
+            yield
+        except StavatarError:
+            if not self._stages.exists() and [entry.name for entry in self.folder.iterdir()] == [self.config_path.name]:
+                self.config_path.unlink()
+                self.folder.rmdir()
+            raise

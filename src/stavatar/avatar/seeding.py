@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -45,8 +44,7 @@ def seed_beyond_mesh(
     Returns:
         Seeds, or None where the mesh covers the whole matte.
     """
-    fragments = rasterize_mesh(vertices.numpy(), head.faces.numpy(), camera, cull_back_faces=False)
-    covered = torch.from_numpy(np.asarray(fragments.face) >= 0)
+    covered = rasterize_mesh(vertices, head.faces, camera, cull_back_faces=False).face >= 0
     bare = (matte > _OPAQUE) & ~covered
     rows, columns = bare.nonzero().unbind(1)
     if len(rows) == 0 or count == 0:

@@ -60,7 +60,7 @@ def restore(trainer: Trainer, folder: Path) -> bool:
     try:
         with safe_open(path, framework="pt") as file:
             header = json.loads((file.metadata() or {}).get("stavatar", "{}"))
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118: not a dictionary
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError, ValueError) as error:
         raise InputError(f"{path} is not a readable checkpoint ({error}); delete it to start over") from error
     if header.get("format") != _FORMAT or header.get("steps") != trainer.steps:
