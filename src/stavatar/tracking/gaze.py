@@ -65,7 +65,7 @@ def fit_gaze(
         pixels = target.landmarks[:, iris, :2] - corners
         blink = fit.pose.expression[:, head.expression_names.index(f"eyeBlink{side.capitalize()}")]
         seen = 1 - ((blink - SHUT[0]) / (SHUT[1] - SHUT[0])).clamp(0, 1)
-        arm = person.template[iris] - fit.bias[iris] - joint
+        arm = person.template[iris] - joint
         rotations.append(_fit_eye(arm, joint, pixels, seen, guess[:, eye], fit, target))
     return torch.cat(rotations, 1)
 
