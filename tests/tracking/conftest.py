@@ -10,7 +10,10 @@ from stavatar.tracking import TrackReport, track_with_report
 
 @pytest.fixture(scope="session")
 def head() -> HeadModel:
-    return load_embedded_head()
+    """The embedded head with weights that sum to 1 in float32 too, so that rigid motion can be compared exactly."""
+    head = load_embedded_head()
+    head.weights /= head.weights.sum(1, keepdim=True)
+    return head
 
 
 @pytest.fixture(scope="session")

@@ -87,7 +87,7 @@ def test_first_pose_is_exact_from_far_away(model: LandmarkModel, yaw: float) -> 
     focal = torch.tensor(2e5, dtype=torch.float64)
     facing = torch.diag(torch.tensor([1.0, -1.0, -1.0], dtype=torch.float64))
     turn = axis_angle_to_matrix(torch.tensor([[0.2, yaw, -0.3]], dtype=torch.float64))
-    place = torch.tensor([[0.4, -0.2, 100.0]], dtype=torch.float64)
+    place = torch.tensor([[0.04, -0.02, 100.0]], dtype=torch.float64)
     truth = LandmarkPose(facing @ turn, place, _pose(model).expression[:1])
     points = truth.points(model)
     pixels = project(points, focal, CENTER)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -119,6 +118,6 @@ def _fit_eye(
         matrix.diagonal(dim1=1, dim2=2)[:-1] += coupling
         gradient[1:] += coupling * change
         gradient[:-1] -= coupling * change
-        step = solve_block_tridiagonal(*(np.array(x, dtype=np.float64) for x in (matrix, coupling, -gradient)))
+        step = solve_block_tridiagonal(matrix.double().numpy(), coupling.double().numpy(), -gradient.double().numpy())
         angles = (angles + torch.from_numpy(step).to(angles)).clamp(-LIMIT, LIMIT)
     return matrix_to_axis_angle(eye_rotation(angles))
