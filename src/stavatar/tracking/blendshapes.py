@@ -10,6 +10,9 @@ from stavatar.capture.observations import Observations
 REST_QUANTILE = 0.1
 """A score that is lower than this in so large a share of the frames is taken for rest."""
 
+PITCH_AT_FULL, YAW_AT_FULL = 0.25, 0.35
+"""Radians that an eye turns at a score of 1: MediaPipe does not say; these are the slopes of gaze fitted to irises."""
+
 
 def expression_guess(observations: Observations, frames: Tensor, expression_names: list[str]) -> Tensor:
     """Calibrated scores [N, E] of the observed `frames` [N] (indices), for the expressions of a head model.
@@ -25,8 +28,7 @@ def expression_guess(observations: Observations, frames: Tensor, expression_name
 def gaze_guess(observations: Observations, frames: Tensor) -> Tensor:
     """Gaze [N, 2, 2] of the left and the right eye as (pitch, yaw) in radians, from the eyeLook scores.
 
-    Pitch grows downwards, yaw towards the subject's left, both zero for the clip's median gaze. MediaPipe does not say
-    how far an eye turns at a score of 1; 0.6 rad sideways and 0.45 up or down are near the limits of comfortable gaze.
+    Pitch grows downwards, yaw towards the subject's left, both zero for the clip's median gaze.
     """
 
     def score(name: str) -> Tensor:
@@ -36,6 +38,6 @@ def gaze_guess(observations: Observations, frames: Tensor) -> Tensor:
     def eye(side: str, outwards: float) -> Tensor:
         yaw = outwards * (score(f"eyeLookOut{side}") - score(f"eyeLookIn{side}"))
         pitch = score(f"eyeLookDown{side}") - score(f"eyeLookUp{side}")
-        return torch.stack([0.45 * pitch, 0.6 * yaw], -1)
+        return torch.stack([PITCH_AT_FULL * pitch, YAW_AT_FULL * yaw], -1)
 
     return torch.stack([eye("Left", 1.0), eye("Right", -1.0)], 1)

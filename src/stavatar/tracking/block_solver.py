@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from scipy.linalg.lapack import dpotrf, dpotri
 
-from stavatar.errors import TrainingError
+from stavatar.errors import InputError
 
 
 def solve_block_tridiagonal(diagonal: np.ndarray, coupling: np.ndarray, right: np.ndarray) -> np.ndarray:
@@ -24,7 +24,7 @@ def solve_block_tridiagonal(diagonal: np.ndarray, coupling: np.ndarray, right: n
         [T, M].
 
     Raises:
-        TrainingError: the system is not positive definite.
+        InputError: the system is not positive definite.
     """
     frames, size = right.shape
     reduced = right.copy()
@@ -37,7 +37,7 @@ def solve_block_tridiagonal(diagonal: np.ndarray, coupling: np.ndarray, right: n
             reduced[t] += between * (diagonal[t - 1] @ reduced[t - 1])
         factor, failed = dpotrf(block)
         if failed:
-            raise TrainingError(f"tracking broke down at frame {t}: its landmarks do not determine a head pose")
+            raise InputError(f"tracking broke down at frame {t}: its landmarks do not determine a head pose")
         inverse, _ = dpotri(factor)  # fills the upper triangle only
         inverse[lower] = inverse.T[lower]
         diagonal[t] = inverse

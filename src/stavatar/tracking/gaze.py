@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -65,7 +64,7 @@ def fit_gaze(
         pixels = target.landmarks[:, iris, :2] - corners
         blink = fit.pose.expression[:, head.expression_names.index(f"eyeBlink{side.capitalize()}")]
         seen = 1 - ((blink - SHUT[0]) / (SHUT[1] - SHUT[0])).clamp(0, 1)
-        arm = person.template[iris] - fit.bias[iris] - joint
+        arm = person.template[iris] - joint
         rotations.append(_fit_eye(arm, joint, pixels, seen, guess[:, eye], fit, target))
     return torch.cat(rotations, 1)
 
@@ -119,6 +118,6 @@ def _fit_eye(
         matrix.diagonal(dim1=1, dim2=2)[:-1] += coupling
         gradient[1:] += coupling * change
         gradient[:-1] -= coupling * change
-        step = solve_block_tridiagonal(*(np.array(x, dtype=np.float64) for x in (matrix, coupling, -gradient)))
+        step = solve_block_tridiagonal(matrix.double().numpy(), coupling.double().numpy(), -gradient.double().numpy())
         angles = (angles + torch.from_numpy(step).to(angles)).clamp(-LIMIT, LIMIT)
     return matrix_to_axis_angle(eye_rotation(angles))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 
 import torch
 from torch import Tensor
@@ -18,7 +19,7 @@ from stavatar.errors import InputError
 from stavatar.head.landmarks import LandmarkEmbedding
 from stavatar.head.model import HeadModel
 from stavatar.head.parameters import HeadParameters
-from stavatar.progress import Report, warn
+from stavatar.progress import Report, stage, warn
 from stavatar.sequence.sequence import Sequence
 from stavatar.tracking.blendshapes import expression_guess, gaze_guess
 from stavatar.tracking.gaps import Bridge
@@ -29,6 +30,9 @@ from stavatar.tracking.landmark_model import LandmarkModel, require_arkit
 from stavatar.tracking.report import Residuals, TrackReport, jitter
 from stavatar.tracking.settings import LandmarkSettings
 from stavatar.tracking.torso import NECK, estimate_torso, split_head_and_torso
+
+Stage = Callable[[str, int | None], AbstractContextManager[Report]]
+"""What shows progress, such as :func:`stavatar.progress.stage`."""
 
 TRACKER = "landmarks-1"
 """Goes into ``Sequence.history``; raised when results change."""
@@ -42,6 +46,9 @@ HALF_TRUST = 3.0
 LEAST_CONFIDENCE = 0.2
 """Frames below this are left out of training: their landmarks are off by twice `HALF_TRUST` or more."""
 
+SMALLEST_FACE = 4.0
+"""Outer-eye distance in pixels below which landmarks say nothing."""
+
 ASSUMED_FOCAL = 2.5
 """Focal length in image widths where nothing tells it."""
 
@@ -53,7 +60,7 @@ def track_landmarks(
     *,
     name: str,
     settings: LandmarkSettings | None = None,
-    progress: Report | None = None,
+    progress: Stage = stage,
 ) -> Sequence:
     """Track a clip from its landmarks, telling the user of whatever may spoil the result.
 
@@ -72,7 +79,7 @@ def track_with_report(
     *,
     name: str,
     settings: LandmarkSettings | None = None,
-    progress: Report | None = None,
+    progress: Stage = stage,
 ) -> tuple[Sequence, TrackReport]:
     """Track a clip from its landmarks.
 
@@ -86,7 +93,7 @@ def track_with_report(
         embedding: of the landmarks on `head`.
         name: for the sequence.
         settings: options; the defaults where None.
-        progress: called `settings.steps` times, as ``progress(1, note)``.
+        progress: shows the stage.
 
     Raises:
         InputError: too few frames show a face, an option is out of range, or `head` has no ARKit expressions.
@@ -94,24 +101,24 @@ def track_with_report(
     started = time.perf_counter()
     settings = settings or LandmarkSettings()
     require_arkit(head)
-    width, height = observations.size
-    known = torch.nonzero(observations.detected & observations.landmarks.isfinite().flatten(1).all(1))[:, 0]
+    known = usable_frames(observations)
     if len(known) < FEWEST:
         raise InputError(
             f"{name}: a face was found in only {len(known)} of {len(observations)} frames; tracking needs at least "
             f"{FEWEST}, so give a clip in which the face is larger, brighter or turned to the camera"
         )
-    focal, focal_source = choose_focal(settings, observations, width)
+    focal, focal_source = choose_focal(settings, observations)
 
     model = LandmarkModel.of(head, embedding, settings.identities)
     target = make_target(observations, known, head.expression_names)
-    fit = fit_landmarks(model, target, focal, settings, _advance(progress))
+    with progress("tracking the head", settings.identity_steps + settings.frame_steps) as step_done:
+        fit = fit_landmarks(model, target, focal, settings, lambda note: step_done(1, note))
     eyes = fit_gaze(head, embedding, model, fit, target, gaze_guess(observations, known))
 
     errors = fit.errors(model, target, with_bias=True)
     confidence = torch.zeros(len(observations))
     confidence[known] = 1 / (1 + (errors[:, list(SKIN)].mean(1) / HALF_TRUST).square())
-    parameters, camera = _to_world(head, model, fit, eyes, known, confidence, observations.fps, (width, height))
+    parameters, camera = _to_world(head, model, fit, eyes, known, confidence, observations.fps, observations.size)
     train = torch.nonzero(confidence >= LEAST_CONFIDENCE)[:, 0]
 
     turn, shift = jitter(fit.pose.rotation, fit.pose.translation[:, :2])
@@ -151,31 +158,45 @@ def track_with_report(
     return sequence, report
 
 
-def choose_focal(settings: LandmarkSettings, observations: Observations, width: int) -> tuple[float, str]:
+def usable_frames(observations: Observations) -> Tensor:
+    """Indices [N] of the frames with landmarks of a face that is more than a few pixels large."""
+    landmarks = observations.landmarks
+    seen = observations.detected & landmarks.isfinite().flatten(1).all(1) & observations.blendshapes.isfinite().all(1)
+    return torch.nonzero(seen & (eye_distance(landmarks) >= SMALLEST_FACE))[:, 0]
+
+
+def eye_distance(landmarks: Tensor) -> Tensor:
+    """Distance [T] of the outer eye corners of landmarks [T, 478, 3], pixels; with depth, so not shorter in profile."""
+    right, left = OUTER_EYE_CORNERS
+    return (landmarks[:, right] - landmarks[:, left]).norm(dim=1)
+
+
+def choose_focal(settings: LandmarkSettings, observations: Observations) -> tuple[float, str]:
     """The focal length to start from, pixels, and where it comes from."""
+    width = observations.size[0]
     if settings.focal is not None:
-        if not 0.1 * width <= settings.focal <= 100 * width:
-            raise InputError(
-                f"focal {settings.focal:g} is out of range: give pixels, between {0.1 * width:g} and {100 * width:g} "
-                f"for images {width} wide"
-            )
-        return settings.focal, "option"
-    if observations.source_focal_hint is not None:
-        return observations.source_focal_hint, "metadata"
-    return ASSUMED_FOCAL * width, "assumed"
+        focal, source = settings.focal, "option"
+    elif observations.source_focal_hint is not None:
+        focal, source = observations.source_focal_hint, "metadata"
+    else:
+        focal, source = ASSUMED_FOCAL * width, "assumed"
+    if not 0.1 * width <= focal <= 100 * width:
+        raise InputError(
+            f"focal {focal:g} ({source}) is out of range: give pixels between {0.1 * width:g} and {100 * width:g} as "
+            f"the option focal for images {width} wide"
+        )
+    return focal, source
 
 
 def make_target(observations: Observations, known: Tensor, expression_names: list[str]) -> LandmarkTarget:
     """What the frames `known` [N] are fitted to."""
     landmarks = observations.landmarks[known]
-    right, left = OUTER_EYE_CORNERS
-    distance = (landmarks[:, right] - landmarks[:, left]).norm(dim=1)  # with depth: does not shrink in profile
     weights = landmark_weights()
     seconds = observations.seconds[known]
     width, height = observations.size
     return LandmarkTarget(
         landmarks=landmarks,
-        unit=distance.clamp_min(1) / 100,
+        unit=eye_distance(landmarks) / 100,
         weights=weights / weights.sum(),
         expression=expression_guess(observations, known, expression_names),
         elapsed=((seconds[1:] - seconds[:-1]) * 25).clamp_min(0.1).float(),
@@ -216,11 +237,3 @@ def _to_world(
         neck_translation=pose.neck_translation,
     )
     return parameters, Camera.frontal(distance, float(fit.focal), *size)
-
-
-def _advance(progress: Report | None) -> Callable[[str], None]:
-    def advance(note: str) -> None:
-        if progress is not None:
-            progress(1, note)
-
-    return advance

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from stavatar.errors import InputError
+
 
 @dataclass(frozen=True)
 class LandmarkSettings:
@@ -50,7 +52,14 @@ class LandmarkSettings:
     smooth_expression: float = 0.4
     noise: float = 0.15
 
-    @property
-    def steps(self) -> int:
-        """How often :func:`track_landmarks` advances its progress report."""
-        return self.identity_steps + self.frame_steps
+    def __post_init__(self) -> None:
+        for name in ("identities", "identity_frames", "identity_steps", "frame_steps"):
+            if getattr(self, name) < 1:
+                raise InputError(f"{name} of the landmark settings must be at least 1")
+        positive = ("identity_prior", "expression_prior", "robust", "bias_size", "noise")
+        for name in (*positive, "smooth_rotation", "smooth_translation", "smooth_expression"):
+            if not getattr(self, name) > 0:
+                raise InputError(f"{name} of the landmark settings must be more than 0")
+        low, high = self.expression_bounds
+        if not low <= 0 < high:
+            raise InputError("expression_bounds of the landmark settings must enclose 0")
