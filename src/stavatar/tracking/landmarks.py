@@ -29,7 +29,6 @@ from stavatar.tracking.report import Residuals, TrackReport, jitter
 from stavatar.tracking.settings import LandmarkSettings
 from stavatar.tracking.torso import NECK, estimate_torso, split_head_and_torso
 
-
 TRACKER = "landmarks-1"
 """Goes into ``Sequence.history``; raised when results change."""
 
