@@ -32,7 +32,7 @@ def _value_noise(points, seed):  # type: ignore[no-untyped-def]
 
 
 def value_noise(points: np.ndarray, wavelength: float, seed: int) -> np.ndarray:
-    """Noise in [-1, 1] at `points` [..., 3]: random values on a lattice of `wavelength` metres, smoothly interpolated."""
+    """Noise in [-1, 1] at `points` [..., 3]: random values on a lattice of `wavelength` metres, interpolated."""
     flat = np.ascontiguousarray(points.reshape(-1, 3) / wavelength, dtype=np.float64)
     return _value_noise(flat, seed).reshape(points.shape[:-1])
 

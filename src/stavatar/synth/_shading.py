@@ -18,6 +18,9 @@ LIGHTS = np.stack([light / np.linalg.norm(light) for light in (_KEY, _FILL, _RIM
 LIGHT_COLOURS = np.array([[1.08, 1.00, 0.90], [0.30, 0.34, 0.40], [0.40, 0.40, 0.42]])
 SKY, GROUND = np.array([0.34, 0.36, 0.40]), np.array([0.20, 0.18, 0.17])
 
+GAMMA = (np.linspace(0, 1, 4096) ** (2 / 2.2)).astype(np.float32)
+"""Linear light -> sRGB (a plain power of 1 / 2.2), tabulated over the square root of the light."""
+
 IRIS_RADIUS = 0.0059  # metres
 _PUPIL = 0.40  # of the iris
 
@@ -88,16 +91,16 @@ def _eye_colour(dx, dy, dz, iris_sine, iris):  # type: ignore[no-untyped-def]
     )
 
 
-@numba.njit(cache=True, parallel=True)
-def shade(
+@numba.njit(cache=True, parallel=True, error_model="numpy")
+def shade(  # type: ignore[no-untyped-def]
     face, barycentric, faces, material, vertices, normals, uv, eye_directions, iris_sine, iris, skin_texture,
-    hair_texture, eye_position, lights, light_colours, sky, ground, background, noise, out,
-):  # type: ignore[no-untyped-def]  # fmt: skip
+    hair_texture, eye_position, lights, light_colours, sky, ground, gamma, background, noise, out,
+):  # fmt: skip
     """Shade fragments [2H, 2W] into the uint8 sRGB image `out` [H, W, 3].
 
     `faces` [F, 3], `material` [F], `uv` [F, 3, 2] and `eye_directions` [F, 3, 3] (position on the eyeball's unit sphere
     in the eyeball's own frame; read where the material is EYE) describe the mesh; `vertices` and `normals` [V, 3] pose
-    it. `background` [H, W, 3] is linear. `noise` [H, W, 3] is added to the sRGB values, in [0, 1].
+    it. `background` [H, W, 3] is linear. `gamma` is :data:`GAMMA`. `noise` [H, W, 3] is added to the sRGB values, in [0, 1].
     """
     height, width = out.shape[:2]
     samples = SUPERSAMPLE * SUPERSAMPLE
@@ -160,7 +163,7 @@ def shade(
                     hx, hy, hz = lights[k, 0] + vx, lights[k, 1] + vy, lights[k, 2] + vz
                     length = np.float32(1) / (np.sqrt(hx * hx + hy * hy + hz * hz) + np.float32(1e-9))
                     highlight = (nx * hx + ny * hy + nz * hz) * length
-                    if highlight > 0 and hard > 0:
+                    if highlight > np.float32(0.6) and hard > 0:  # 0.6^14 < 0.001
                         shine += light_colours[k, 1] * highlight**power
                 facing = 1 - max(nx * vx + ny * vy + nz * vz, np.float32(0))
                 shine = gloss * (np.float32(0.16) * shine + np.float32(0.10) * facing**4 * up)
@@ -174,5 +177,7 @@ def shade(
                     blue += bl * lb + shine
             for channel in range(3):
                 value = red if channel == 0 else (green if channel == 1 else blue)
-                value = (value / samples) ** np.float32(1 / 2.2) + noise[y, x, channel]
+                # Read from the table at the square root, which spreads the dark values.
+                value = gamma[int(np.sqrt(min(value / samples, np.float32(1))) * (len(gamma) - 1) + np.float32(0.5))]
+                value += noise[y, x, channel]
                 out[y, x, channel] = np.uint8(min(max(value, np.float32(0)), np.float32(1)) * 255 + np.float32(0.5))

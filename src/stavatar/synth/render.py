@@ -104,6 +104,7 @@ class Renderer:
             _shading.LIGHT_COLOURS.astype(np.float32),
             _shading.SKY.astype(np.float32),
             _shading.GROUND.astype(np.float32),
+            _shading.GAMMA,
             background,
             grain,
             out,
