@@ -199,7 +199,7 @@ def _close_slit(loop: list[int], points: np.ndarray) -> np.ndarray:
     start = min(range(len(loop)), key=lambda k: points[loop[k], 0])
     loop = loop[start:] + loop[:start]
     end = max(range(len(loop)), key=lambda k: points[loop[k], 0])
-    there, back = loop[: end + 1], [loop[0], *loop[:end - 1:-1]]
+    there, back = loop[: end + 1], [loop[0], *loop[: end - 1 : -1]]
     triangles = []
     i = j = 0
     while i < len(there) - 1 or j < len(back) - 1:
@@ -268,7 +268,6 @@ class _Energy:
     def __init__(self, faces: np.ndarray, rest_inverse: np.ndarray, weight: np.ndarray, box: np.ndarray) -> None:
         self.faces, self.rest_inverse, self.weight, self.box = faces, rest_inverse, weight, box
         self.stiffness = STIFFNESS
-        count = faces.max() + 1
         # Gradient of each face's Jacobian by its corners: J = [x1 - x0, x2 - x0] rest_inverse.
         self.corner = np.concatenate([-rest_inverse.sum(1, keepdims=True), rest_inverse], 1)  # [F, 3, 2]
 
