@@ -1,0 +1,333 @@
+"""Numba kernels of the cpu backend: sorting Gaussians into tiles, blending them, and the way back.
+
+The image is cut into tiles of 16 x 16 pixels, each with its list of Gaussians from front to back. A tile is worked
+off Gaussian by Gaussian, row by row, 16 pixels at once: the inner loops have a fixed length, no branches (masks
+instead) and unsigned indices into one flat scratch array, because only so does the compiler turn them into vector
+instructions. Each (Gaussian, tile) pair owns a slot for its sums, which are added up afterwards in a fixed order: no
+atomics, and the result does not depend on the number of threads.
+
+The sign of a pixel's transmittance tells whether it still takes part: a pixel that is finished, or that lies outside
+the image, keeps its transmittance with a minus sign, so that every later weight comes out as zero.
+
+Layouts: `splats` [M, 6 + C] rows (x, y, conic xx / 2, conic xy, conic yy / 2, opacity, C colours) by rising depth;
+`entries` [P, 2] pairs (row of `splats`, slot), grouped by tile: those of tile t are entries[starts[t]:starts[t + 1]].
+The slots of row m are slots[m]:slots[m + 1].
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numba import prange
+
+from stavatar.splat._jit import kernel
+from stavatar.splat.conventions import ALPHA_LEAST, ALPHA_MOST, TRANSMITTANCE_LEAST
+
+TILE = 16
+_f = np.float32
+_u = np.uint64
+_LEAST, _MOST, _END = _f(ALPHA_LEAST), _f(ALPHA_MOST), _f(TRANSMITTANCE_LEAST)
+
+
+@kernel(inline=True)
+def _exp_negative(x):  # type: ignore[no-untyped-def]
+    """exp(-x) for 0 <= x <= 6 with a relative error below 3e-6: a Taylor polynomial of -x / 16, squared four times."""
+    t = x * _f(-1 / 16)
+    p = _f(1) + t * (_f(1) + t * (_f(1 / 2) + t * (_f(1 / 6) + t * (_f(1 / 24) + t * (_f(1 / 120) + t * _f(1 / 720))))))
+    p = p * p
+    p = p * p
+    p = p * p
+    return p * p
+
+
+@kernel()
+def sort_into_tiles(order, means2d, conics, opacities, colors, extra, width, height):  # type: ignore[no-untyped-def]
+    """Lists of Gaussians per tile from the indices of the drawn ones by rising depth.
+
+    Returns (splats, rows, slots, starts, entries); rows [M, 2] are the image rows that each Gaussian reaches.
+    """
+    count = order.shape[0]
+    channels = 3 + extra.shape[1]
+    across, down = (width + TILE - 1) // TILE, (height + TILE - 1) // TILE
+    splats = np.empty((count, 6 + channels), np.float32)
+    rows = np.zeros((count, 2), np.int32)
+    box = np.zeros((count, 4), np.int32)
+    slots = np.empty(count + 1, np.int32)
+    starts = np.zeros(across * down + 1, np.int32)
+    total = 0
+    for m in range(count):
+        i = order[m]
+        x, y, opacity = float(means2d[i, 0]), float(means2d[i, 1]), float(opacities[i])
+        a, b, c = float(conics[i, 0]), float(conics[i, 1]), float(conics[i, 2])
+        splats[m, 0], splats[m, 1] = means2d[i, 0], means2d[i, 1]
+        splats[m, 2], splats[m, 3], splats[m, 4] = 0.5 * a, b, 0.5 * c
+        splats[m, 5] = opacities[i]
+        for k in range(3):
+            splats[m, 6 + k] = colors[i, k]
+        for k in range(extra.shape[1]):
+            splats[m, 9 + k] = extra[i, k]
+        slots[m] = total
+        # pixels whose centre lies in the box around the ellipse alpha = ALPHA_LEAST, one thousandth of a pixel wider
+        reach = 2.0 * math.log(max(opacity / ALPHA_LEAST, 1.0)) / (a * c - b * b)
+        rx, ry = math.sqrt(reach * c) + 1e-3, math.sqrt(reach * a) + 1e-3
+        x0, x1 = int(max(0.0, math.ceil(x - rx - 0.5))), int(min(float(width), math.floor(x + rx - 0.5) + 1.0))
+        y0, y1 = int(max(0.0, math.ceil(y - ry - 0.5))), int(min(float(height), math.floor(y + ry - 0.5) + 1.0))
+        if x0 >= x1 or y0 >= y1:
+            continue
+        rows[m, 0], rows[m, 1] = y0, y1
+        left, right, top, bottom = x0 // TILE, (x1 - 1) // TILE + 1, y0 // TILE, (y1 - 1) // TILE + 1
+        box[m, 0], box[m, 1], box[m, 2], box[m, 3] = left, right, top, bottom
+        for ty in range(top, bottom):
+            for tx in range(left, right):
+                starts[ty * across + tx + 1] += 1
+        total += (right - left) * (bottom - top)
+    slots[count] = total
+    for t in range(across * down):
+        starts[t + 1] += starts[t]
+    entries = np.empty((total, 2), np.int32)
+    fill = starts.copy()
+    for m in range(count):
+        slot = slots[m]
+        for ty in range(box[m, 2], box[m, 3]):
+            for tx in range(box[m, 0], box[m, 1]):
+                t = ty * across + tx
+                entries[fill[t], 0], entries[fill[t], 1] = m, slot
+                fill[t] += 1
+                slot += 1
+    return splats, rows, slots, starts, entries
+
+
+@kernel()
+def _blend_tile(first, last, left, top, splats, rows, entries, channels, scratch, weights, sums):  # type: ignore[no-untyped-def]
+    """Blend one tile; scratch holds, for each row, 16 transmittances and then 16 sums for each channel.
+
+    `weights` is scratch of 16. `sums` [P, 2] receives (pixels, weight) of each slot, unless it is empty.
+    """
+    step = (1 + channels) * TILE
+    pixel_x, pixel_y = _f(left) + _f(0.5), _f(top) + _f(0.5)
+    counted = sums.shape[0] > 0
+    for e in range(first, last):
+        m = entries[e, 0]
+        half_a, b, half_c, opacity = splats[m, 2], splats[m, 3], splats[m, 4], splats[m, 5]
+        offset_x, offset_y = pixel_x - splats[m, 0], pixel_y - splats[m, 1]
+        pixels, weight = _f(0), _f(0)
+        for y in range(max(rows[m, 0] - top, 0), min(rows[m, 1] - top, TILE)):
+            dy = _f(y) + offset_y
+            slope, constant = b * dy, half_c * dy * dy
+            base = _u(y * step)
+            for x in range(TILE):
+                lane = _u(x)
+                dx = _f(x) + offset_x
+                sigma = constant + dx * (half_a * dx + slope)
+                before = scratch[base + lane]
+                alpha = min(opacity * _exp_negative(min(sigma, _f(6))), _MOST)
+                alpha = alpha * _f((alpha >= _LEAST) & (sigma >= _f(0)))
+                after = before - alpha * before
+                live = after > _END
+                weights[lane] = alpha * before if live else _f(0)
+                scratch[base + lane] = after if live else -abs(before)
+            for k in range(channels):
+                color = splats[m, 6 + k]
+                plane = base + _u((1 + k) * TILE)
+                for x in range(TILE):
+                    scratch[plane + _u(x)] += weights[_u(x)] * color
+            if counted:
+                for x in range(TILE):
+                    pixels += _f(weights[_u(x)] > _f(0))
+                    weight += weights[_u(x)]
+        if counted:
+            sums[entries[e, 1], 0] = pixels
+            sums[entries[e, 1], 1] = weight
+
+
+@kernel(parallel=True)
+def blend(  # type: ignore[no-untyped-def]
+    splats, rows, starts, entries, tiles, chunks, background, image, alpha, extra, sums
+):
+    """Blend all tiles into image [H, W, 3], alpha [H, W] and extra [H, W, D]; `sums` as in `_blend_tile`.
+
+    `tiles` lists the tiles by falling load; worker c of `chunks` takes every `chunks`-th, which balances them.
+    """
+    height, width = alpha.shape
+    channels = splats.shape[1] - 6
+    across = (width + TILE - 1) // TILE
+    step = (1 + channels) * TILE
+    for chunk in prange(chunks):
+        scratch = np.empty(TILE * step, np.float32)
+        weights = np.empty(TILE, np.float32)
+        for n in range(chunk, tiles.shape[0], chunks):
+            t = tiles[n]
+            left, top = (t % across) * TILE, (t // across) * TILE
+            tile_width, tile_height = min(TILE, width - left), min(TILE, height - top)
+            scratch[:] = _f(0)
+            for y in range(TILE):
+                for x in range(TILE):
+                    scratch[y * step + x] = _f(1) if (x < tile_width and y < tile_height) else _f(-1)
+            _blend_tile(starts[t], starts[t + 1], left, top, splats, rows, entries, channels, scratch, weights, sums)
+            for y in range(tile_height):
+                for x in range(tile_width):
+                    at = y * step + x
+                    left_over = abs(scratch[at])
+                    alpha[top + y, left + x] = _f(1) - left_over
+                    for k in range(3):
+                        image[top + y, left + x, k] = scratch[at + (1 + k) * TILE] + left_over * background[k]
+                    for k in range(channels - 3):
+                        extra[top + y, left + x, k] = scratch[at + (4 + k) * TILE]
+
+
+@kernel(parallel=True)
+def gather_sums(order, slots, sums, pixel_counts, blending_weights):  # type: ignore[no-untyped-def]
+    """Add up the slots of each Gaussian into its entries of the two zeroed outputs [N]."""
+    for m in prange(order.shape[0]):
+        pixels, weight = _f(0), _f(0)
+        for s in range(slots[m], slots[m + 1]):
+            pixels += sums[s, 0]
+            weight += sums[s, 1]
+        pixel_counts[order[m]] = pixels
+        blending_weights[order[m]] = weight
+
+
+@kernel()
+def _blend_tile_backward(first, last, left, top, splats, rows, entries, channels, scratch, lanes, slot_sums):  # type: ignore[no-untyped-def]
+    """Gradient sums of one tile's slots.
+
+    scratch holds for each row, 16 values each: transmittance, what the Gaussians still to come add to the loss to first
+    order (the scalar product of the pixel's gradient with their blended channels), the gradient of alpha, and the
+    gradient of each channel. `lanes` is scratch of (5 + C) * 16.
+    """
+    step = (3 + channels) * TILE
+    pixel_x, pixel_y = _f(left) + _f(0.5), _f(top) + _f(0.5)
+    for e in range(first, last):
+        m, slot = entries[e, 0], entries[e, 1]
+        half_a, b, half_c, opacity = splats[m, 2], splats[m, 3], splats[m, 4], splats[m, 5]
+        offset_x, offset_y = pixel_x - splats[m, 0], pixel_y - splats[m, 1]
+        for j in range((5 + channels) * TILE):
+            lanes[_u(j)] = _f(0)
+        for y in range(max(rows[m, 0] - top, 0), min(rows[m, 1] - top, TILE)):
+            dy = _f(y) + offset_y
+            slope, constant, dy_square = b * dy, half_c * dy * dy, dy * dy
+            base = _u(y * step)
+            for x in range(TILE):  # what one unit of weight of this Gaussian adds to the loss
+                lanes[_u(x)] = scratch[base + _u(2 * TILE) + _u(x)]
+            for k in range(channels):
+                color = splats[m, 6 + k]
+                plane = base + _u((3 + k) * TILE)
+                for x in range(TILE):
+                    lanes[_u(x)] += scratch[plane + _u(x)] * color
+            for x in range(TILE):
+                lane = _u(x)
+                dx = _f(x) + offset_x
+                sigma = constant + dx * (half_a * dx + slope)
+                before = scratch[base + lane]
+                raw = opacity * _exp_negative(min(sigma, _f(6)))
+                alpha = min(raw, _MOST)
+                alpha = alpha * _f((alpha >= _LEAST) & (sigma >= _f(0)))
+                after = before - alpha * before
+                live = after > _END
+                alpha = alpha if live else _f(0)
+                scratch[base + lane] = after if live else -abs(before)
+                weight = alpha * before
+                value = lanes[lane]
+                behind = scratch[base + _u(TILE) + lane] - weight * value
+                scratch[base + _u(TILE) + lane] = behind
+                d_alpha = before * value - behind / (_f(1) - alpha)
+                d_sigma = -d_alpha * alpha * _f(raw <= _MOST)
+                lanes[_u(TILE) + lane] = weight
+                lanes[_u(2 * TILE) + lane] += d_sigma
+                lanes[_u(3 * TILE) + lane] += d_sigma * dy
+                lanes[_u(4 * TILE) + lane] += d_sigma * dy_square
+            for k in range(channels):
+                plane = base + _u((3 + k) * TILE)
+                into = _u((5 + k) * TILE)
+                for x in range(TILE):
+                    lanes[into + _u(x)] += lanes[_u(TILE) + _u(x)] * scratch[plane + _u(x)]
+        # moments of d_sigma: 1, x, x², y, xy, y²
+        s, sx, sxx, sy, sxy, syy = _f(0), _f(0), _f(0), _f(0), _f(0), _f(0)
+        for x in range(TILE):
+            dx = _f(x) + offset_x
+            d_sigma, d_sigma_y = lanes[_u(2 * TILE) + _u(x)], lanes[_u(3 * TILE) + _u(x)]
+            s += d_sigma
+            sx += d_sigma * dx
+            sxx += d_sigma * dx * dx
+            sy += d_sigma_y
+            sxy += d_sigma_y * dx
+            syy += lanes[_u(4 * TILE) + _u(x)]
+        slot_sums[slot, 0], slot_sums[slot, 1], slot_sums[slot, 2] = s, sx, sxx
+        slot_sums[slot, 3], slot_sums[slot, 4], slot_sums[slot, 5] = sy, sxy, syy
+        for k in range(channels):
+            total = _f(0)
+            for x in range(TILE):
+                total += lanes[_u((5 + k) * TILE) + _u(x)]
+            slot_sums[slot, 6 + k] = total
+
+
+@kernel(parallel=True)
+def blend_backward(  # type: ignore[no-untyped-def]
+    splats, rows, starts, entries, tiles, chunks, background, image, alpha, extra, d_image, d_alpha, d_extra, slot_sums
+):
+    """Fill slot_sums [P, 6 + C] from the results of `blend` and the gradients of image, alpha and extra."""
+    height, width = alpha.shape
+    channels = splats.shape[1] - 6
+    across = (width + TILE - 1) // TILE
+    step = (3 + channels) * TILE
+    for chunk in prange(chunks):
+        scratch = np.empty(TILE * step, np.float32)
+        lanes = np.empty((5 + channels) * TILE, np.float32)
+        for n in range(chunk, tiles.shape[0], chunks):
+            t = tiles[n]
+            left, top = (t % across) * TILE, (t // across) * TILE
+            tile_width, tile_height = min(TILE, width - left), min(TILE, height - top)
+            scratch[:] = _f(0)
+            for y in range(TILE):
+                for x in range(TILE):
+                    scratch[y * step + x] = _f(-1)
+            for y in range(tile_height):
+                for x in range(tile_width):
+                    at, py, px = y * step + x, top + y, left + x
+                    # image = blended + (1 - alpha) * background: alpha acts through the background too
+                    d_cover = d_alpha[py, px]
+                    remainder = d_cover * alpha[py, px]
+                    for k in range(3):
+                        gradient = d_image[py, px, k]
+                        d_cover -= gradient * background[k]
+                        remainder += gradient * (image[py, px, k] - background[k])
+                        scratch[at + (3 + k) * TILE] = gradient
+                    for k in range(channels - 3):
+                        gradient = d_extra[py, px, k]
+                        remainder += gradient * extra[py, px, k]
+                        scratch[at + (6 + k) * TILE] = gradient
+                    scratch[at] = _f(1)
+                    scratch[at + TILE] = remainder
+                    scratch[at + 2 * TILE] = d_cover
+            _blend_tile_backward(
+                starts[t], starts[t + 1], left, top, splats, rows, entries, channels, scratch, lanes, slot_sums
+            )
+
+
+@kernel(parallel=True)
+def gather_gradients(  # type: ignore[no-untyped-def]
+    order, splats, slots, slot_sums, d_means2d, d_conics, d_opacities, d_colors, d_extra
+):
+    """Add up the slots of each Gaussian and turn the moments into gradients; the outputs [N, ...] come zeroed."""
+    for m in prange(order.shape[0]):
+        i = order[m]
+        s, sx, sxx, sy, sxy, syy = _f(0), _f(0), _f(0), _f(0), _f(0), _f(0)
+        for slot in range(slots[m], slots[m + 1]):
+            s += slot_sums[slot, 0]
+            sx += slot_sums[slot, 1]
+            sxx += slot_sums[slot, 2]
+            sy += slot_sums[slot, 3]
+            sxy += slot_sums[slot, 4]
+            syy += slot_sums[slot, 5]
+            for k in range(3):
+                d_colors[i, k] += slot_sums[slot, 6 + k]
+            for k in range(d_extra.shape[1]):
+                d_extra[i, k] += slot_sums[slot, 9 + k]
+        half_a, b, half_c = splats[m, 2], splats[m, 3], splats[m, 4]
+        d_means2d[i, 0] = -(_f(2) * half_a * sx + b * sy)
+        d_means2d[i, 1] = -(b * sx + _f(2) * half_c * sy)
+        d_conics[i, 0] = _f(0.5) * sxx
+        d_conics[i, 1] = sxy
+        d_conics[i, 2] = _f(0.5) * syy
+        d_opacities[i] = -s / splats[m, 5]

@@ -1,0 +1,65 @@
+"""How the cpu backend's kernels are compiled, cached and given threads."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numba
+import numpy as np
+import torch
+
+# Everything "fast" except the licence to assume that no value is NaN or infinite: those must stay visible.
+_FAST = {"reassoc", "nsz", "arcp", "contract", "afn"}
+
+
+def kernel(*, parallel: bool = False, inline: bool = False) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """`numba.njit` with our flags and, where some folder can be written, a cache on disk.
+
+    Numba keeps the machine code beside the source, or, where the installation is read-only, in the user's cache folder
+    (or in NUMBA_CACHE_DIR); where none of these can be written it refuses the function, and we compile it anew in each
+    process instead. Code of another CPU or another Numba is never taken from the cache.
+    """
+    flags: dict[str, Any] = {"parallel": parallel, "fastmath": _FAST, "error_model": "numpy", "nogil": True}
+    if inline:
+        flags["inline"] = "always"
+
+    def compile_lazily(function: Callable[..., Any]) -> Callable[..., Any]:
+        try:
+            return numba.njit(cache=True, **flags)(function)
+        except RuntimeError:  # "cannot cache function ...: no locator available"
+            return numba.njit(**flags)(function)
+
+    return compile_lazily
+
+
+@kernel(parallel=True)
+def _touch(values):  # type: ignore[no-untyped-def]
+    for i in numba.prange(values.shape[0]):
+        values[i] = i
+
+
+_lock = threading.Lock()
+_started = False
+
+
+@contextmanager
+def threads() -> Iterator[int]:
+    """Run kernels inside: they use as many threads as torch does now, and yield that number.
+
+    Starting Numba's threads resets torch's thread count, so the first entry starts them and then gives torch its own
+    number back. Numba's count belongs to each Python thread and is set at each entry. One Python thread at a time:
+    where Numba has no OpenMP or TBB, two concurrent launches would end the process.
+    """
+    global _started
+    with _lock:
+        count = max(1, min(torch.get_num_threads(), numba.config.NUMBA_NUM_THREADS))
+        numba.set_num_threads(count)
+        if not _started:
+            before = torch.get_num_threads()
+            _touch(np.empty(count))
+            torch.set_num_threads(before)
+            _started = True
+        yield count
