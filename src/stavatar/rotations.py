@@ -38,20 +38,21 @@ def matrix_to_quaternion(matrix: Tensor) -> Tensor:
 
     Of the four equivalent formulas the one with the largest divisor is taken for each matrix (Shepperd 1978).
     """
-    m = matrix.flatten(-2)
-    m00, m01, m02, m10, m11, m12, m20, m21, m22 = m.unbind(-1)
-    candidates = torch.stack(
-        [
-            torch.stack([1 + m00 + m11 + m22, m21 - m12, m02 - m20, m10 - m01], -1),
-            torch.stack([m21 - m12, 1 + m00 - m11 - m22, m01 + m10, m02 + m20], -1),
-            torch.stack([m02 - m20, m01 + m10, 1 - m00 + m11 - m22, m12 + m21], -1),
-            torch.stack([m10 - m01, m02 + m20, m12 + m21, 1 - m00 - m11 + m22], -1),
-        ],
-        -2,
+    m00, m01, m02, m10, m11, m12, m20, m21, m22 = matrix.flatten(-2).unbind(-1)
+    candidates = (
+        (1 + m00 + m11 + m22, m21 - m12, m02 - m20, m10 - m01),
+        (m21 - m12, 1 + m00 - m11 - m22, m01 + m10, m02 + m20),
+        (m02 - m20, m01 + m10, 1 - m00 + m11 - m22, m12 + m21),
+        (m10 - m01, m02 + m20, m12 + m21, 1 - m00 - m11 + m22),
     )
-    largest = candidates.diagonal(dim1=-2, dim2=-1).argmax(-1)
-    index = largest[..., None, None].expand(*largest.shape, 1, 4)
-    return torch.nn.functional.normalize(candidates.gather(-2, index).squeeze(-2), dim=-1)
+    # A running choice: argmax and gather over so short an axis cost several times as much.
+    best, chosen = candidates[0][0], torch.stack(candidates[0], -1)
+    for index in (1, 2, 3):
+        divisor = candidates[index][index]
+        better = divisor > best
+        best = torch.where(better, divisor, best)
+        chosen = torch.where(better[..., None], torch.stack(candidates[index], -1), chosen)
+    return torch.nn.functional.normalize(chosen, dim=-1)
 
 
 def quaternion_to_matrix(quaternion: Tensor) -> Tensor:

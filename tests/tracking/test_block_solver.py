@@ -2,9 +2,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 
 from stavatar.errors import InputError
-from stavatar.tracking.block_solver import solve_block_tridiagonal
+from stavatar.tracking.block_solver import solve_arrow, solve_block_tridiagonal
 
 
 def _system(frames: int, size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
@@ -38,3 +39,37 @@ def test_says_which_frame_is_undetermined() -> None:
     diagonal[2] = -np.eye(3)
     with pytest.raises(InputError, match="frame 2"):
         solve_block_tridiagonal(diagonal, coupling, right)
+
+
+def _arrow() -> tuple[torch.Tensor, torch.Tensor]:
+    """A dense system of 4 frames with 3 unknowns each and 2 shared ones, without coupling between frames."""
+    random = torch.Generator().manual_seed(0)
+    dense = torch.zeros(14, 14, dtype=torch.float64)
+    for t in range(4):
+        columns = [3 * t, 3 * t + 1, 3 * t + 2, 12, 13]
+        rows = torch.randn(8, 5, generator=random, dtype=torch.float64)
+        dense[torch.tensor(columns)[:, None], torch.tensor(columns)] += rows.T @ rows
+    return dense, torch.randn(14, generator=random, dtype=torch.float64)
+
+
+def _blocks(dense: torch.Tensor) -> torch.Tensor:
+    return torch.stack([dense[3 * t : 3 * t + 3, 3 * t : 3 * t + 3] for t in range(4)])
+
+
+def test_arrow_agrees_with_a_dense_solver() -> None:
+    dense, right = _arrow()
+    expected = torch.linalg.solve(dense, right)
+    own, common = solve_arrow(
+        _blocks(dense), right[:12].view(4, 3), dense[:12, 12:].reshape(4, 3, 2), dense[12:, 12:], right[12:]
+    )
+    torch.testing.assert_close(own.flatten(), expected[:12])
+    torch.testing.assert_close(common, expected[12:])
+
+
+def test_arrow_says_which_frame_is_undetermined() -> None:
+    dense, right = _arrow()
+    dense[6, 6] = -1
+    with pytest.raises(InputError, match="frame 2"):
+        solve_arrow(
+            _blocks(dense), right[:12].view(4, 3), dense[:12, 12:].reshape(4, 3, 2), dense[12:, 12:], right[12:]
+        )

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from landmark_clip import FOCAL, Clip, make_clip
@@ -57,6 +59,17 @@ def test_irises_tell_the_gaze(head: HeadModel, embedding: LandmarkEmbedding) -> 
     still_open = blinking < 0.2  # where eyes do blink, corners of the rims move and the pose is not the one given
     assert clip.parameters.eyes.std().rad2deg() > 4
     assert error[still_open].mean() < 1.0
+
+
+def test_an_eye_fitted_off_its_place_does_not_squint(clip: Clip) -> None:
+    """Moving everything that is detected of the left eye, corners and iris, does not turn the eye."""
+    observations = clip.observations
+    landmarks = observations.landmarks.clone()
+    landmarks[:, [263, 362, 473, 474, 475, 476, 477], :2] += torch.tensor([1.5, -1.0])
+    moved = replace(clip, observations=replace(observations, landmarks=landmarks))
+    zero = torch.zeros(60, 2, 2)
+    difference = (_gaze(moved, zero, blink=0.0) - _gaze(clip, zero, blink=0.0)).rad2deg().abs()
+    assert difference.mean() < 1.0
 
 
 def test_shut_eyes_follow_the_guess(clip: Clip) -> None:

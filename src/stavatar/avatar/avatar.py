@@ -159,14 +159,16 @@ class Avatar(nn.Module):
         """Carry the Gaussians from their faces into the world (eq. 2), then add offsets (eq. 7)."""
         g = self.gaussians
         frames = face_frames(mesh.vertices, self.head.faces)
-        rotation = frames.rotation.index_select(1, g.face)
-        origin = frames.origin.index_select(1, g.face)
-        size = frames.size.index_select(1, g.face)
-        means = origin + size[..., None] * (rotation @ g.position[..., None])[..., 0]
-        scales = size[..., None] * g.log_scale.exp()
-        quaternions = quaternion_multiply(
-            matrix_to_quaternion(frames.rotation).index_select(1, g.face), nn.functional.normalize(g.quaternion, dim=-1)
-        )
+        # One gather for all that a face says; its backward pass adds up in one go as well.
+        told = torch.cat(
+            [frames.rotation.flatten(-2), matrix_to_quaternion(frames.rotation), frames.origin, frames.size[..., None]],
+            -1,
+        ).index_select(1, g.face)
+        flat_rotation, quaternion, origin, size = told.split([9, 4, 3, 1], -1)
+        rotation = flat_rotation.unflatten(-1, (3, 3))
+        means = origin + size * (rotation @ g.position[..., None])[..., 0]
+        scales = size * g.log_scale.exp()
+        quaternions = quaternion_multiply(quaternion, nn.functional.normalize(g.quaternion, dim=-1))
         count = len(means)
         opacities = g.opacity.expand(count, -1)
         sh_dc = g.sh_dc.expand(count, -1, -1, -1)

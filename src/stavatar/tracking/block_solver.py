@@ -1,9 +1,11 @@
-"""Linear systems that couple each frame to its neighbours only."""
+"""Linear systems of many frames, solved frame by frame."""
 
 from __future__ import annotations
 
 import numpy as np
+import torch
 from scipy.linalg.lapack import dpotrf, dpotri
+from torch import Tensor
 
 from stavatar.errors import InputError
 
@@ -46,3 +48,35 @@ def solve_block_tridiagonal(diagonal: np.ndarray, coupling: np.ndarray, right: n
     for t in range(frames - 2, -1, -1):
         solution[t] = diagonal[t] @ (reduced[t] + coupling[t] * solution[t + 1])
     return solution
+
+
+def solve_arrow(
+    frame: Tensor, frame_right: Tensor, mixed: Tensor, shared: Tensor, shared_right: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Solve a symmetric positive definite system of frames that know of each other through shared unknowns only.
+
+    The frames' own unknowns are eliminated (Schur complement), so that the cost is linear in the number of frames.
+
+    Args:
+        frame: [T, M, M] blocks of the frames.
+        frame_right: [T, M].
+        mixed: [T, M, K] between the frames' unknowns and the shared ones.
+        shared: [K, K].
+        shared_right: [K].
+
+    Returns:
+        The frames' unknowns [T, M] and the shared ones [K].
+
+    Raises:
+        InputError: the system is not positive definite.
+    """
+    factor, failed = torch.linalg.cholesky_ex(frame)
+    if failed.any():
+        first = int(failed.nonzero()[0])
+        raise InputError(f"tracking broke down at frame {first}: its landmarks do not determine a head pose")
+    by_shared = torch.cholesky_solve(mixed, factor)
+    by_right = torch.cholesky_solve(frame_right[..., None], factor)[..., 0]
+    matrix = shared - torch.einsum("tmk,tml->kl", mixed, by_shared)
+    right = shared_right - torch.einsum("tmk,tm->k", mixed, by_right)
+    common = torch.linalg.solve(matrix, right)
+    return by_right - by_shared @ common, common

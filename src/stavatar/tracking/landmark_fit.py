@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from stavatar.rotations import matrix_to_axis_angle, skew
-from stavatar.tracking.block_solver import solve_block_tridiagonal
+from stavatar.tracking.block_solver import solve_arrow, solve_block_tridiagonal
 from stavatar.tracking.landmark_model import (
     LandmarkModel,
     LandmarkPose,
@@ -36,6 +36,9 @@ DAMPING = 0.3
 
 VELOCITY_FRAMES = 1.5
 """Standard deviation of the Gaussian, in frames, that makes the head's velocity out of its steps."""
+
+LONGEST_FOCAL_STEP = 0.15
+"""Most that the logarithm of the focal length changes in one step."""
 
 NEAREST = 0.05
 """Metres that a head stays away from the camera."""
@@ -146,19 +149,12 @@ def _fit_identity(
         frames = len(target)
         prior = torch.full((len(shape) + 1,), settings.identity_prior * frames, dtype=torch.float64)
         prior[-1] = 0 if settings.fit_focal else 1e12
-        matrix = normal.shared + prior.diag()
         gradient = normal.shared_gradient + prior * torch.cat([shape, shape.new_zeros(1)]).double()
-
-        factor = torch.linalg.cholesky(normal.frame)
-        by_shared = torch.cholesky_solve(normal.mixed, factor)
-        by_gradient = torch.cholesky_solve(normal.frame_gradient[..., None], factor)[..., 0]
-        matrix = matrix - torch.einsum("tmk,tml->kl", normal.mixed, by_shared)
-        gradient = gradient - torch.einsum("tmk,tm->k", normal.mixed, by_gradient)
-        common = -torch.linalg.solve(matrix, gradient)
-        common[-1].clamp_(-0.15, 0.15)
-        step = -by_gradient - by_shared @ common
+        step, common = solve_arrow(
+            normal.frame, -normal.frame_gradient, normal.mixed, normal.shared + prior.diag(), -gradient
+        )
         shape = shape + common[:-1].to(shape)
-        length = length * common[-1].exp().to(length)
+        length = length * common[-1].clamp(-LONGEST_FOCAL_STEP, LONGEST_FOCAL_STEP).exp().to(length)
         pose = _in_front(pose.moved(step.to(shape), settings.expression_bounds))
         advance(f"{normal.error:.2f} %")
     return shape, length

@@ -14,6 +14,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from stavatar.avatar.avatar import Avatar, render
+from stavatar.avatar.offsets import Offsets
+from stavatar.camera import Camera
 from stavatar.head import HeadParameters
 from stavatar.progress import Report
 from stavatar.sequence import Sequence
@@ -66,20 +68,24 @@ def align_poses(
     for frame in frames.tolist():
         start = parameters[[frame]]
         camera = sequence.camera[[frame]].to(device)
-        target = sequence.image([frame], device).permute(0, 3, 1, 2)
 
         mesh = avatar.head(avatar.shape, start)
         offsets = avatar.offsets(start, mesh, static) if static is not None else None
 
-        def images(corrections: Tensor, start: HeadParameters = start, offsets=offsets, camera=camera) -> Tensor:  # type: ignore[no-untyped-def]
+        def images(
+            corrections: Tensor,
+            start: HeadParameters = start,
+            offsets: Offsets | None = offsets,
+            camera: Camera = camera,
+        ) -> Tensor:
             moved = _corrected(start, corrections)
             posed = avatar.bind(avatar.head(avatar.shape, moved), _expand(offsets, len(corrections)))
-            image = render(posed, camera.expand(len(corrections)), sh_degree=sh_degree, backend=backend).image
-            return _blur(image.permute(0, 3, 1, 2))
+            view = render(posed, camera.expand(len(corrections)), sh_degree=sh_degree, backend=backend)
+            return _shrink(view.image)
 
         if correction is None or not follow:
             correction = torch.zeros_like(probe)
-        goal = _blur(target)
+        goal = _shrink(sequence.image([frame], device))
         probes = torch.cat([correction[None], correction + torch.diag(probe)])
         views = images(probes)
         current = views[0]
@@ -116,13 +122,13 @@ def _corrected(start: HeadParameters, corrections: Tensor) -> HeadParameters:
     )
 
 
-def _expand(offsets, count: int):  # type: ignore[no-untyped-def]
+def _expand(offsets: Offsets | None, count: int) -> Offsets | None:
     """Offsets of one frame for `count` frames."""
     if offsets is None:
         return None
-    return type(offsets)(**{name: value.expand(count, *value.shape[1:]) for name, value in vars(offsets).items()})
+    return Offsets(**{name: value.expand(count, *value.shape[1:]) for name, value in vars(offsets).items()})
 
 
-def _blur(image: Tensor) -> Tensor:
-    """A 3x3 box: widens the basin, and calms what single pixels say."""
-    return F.avg_pool2d(image, 3, 1, 1)
+def _shrink(images: Tensor) -> Tensor:
+    """Images [K, H, W, 3] at half the size: widens the basin, calms what single pixels say, and costs a quarter."""
+    return F.avg_pool2d(images.permute(0, 3, 1, 2).contiguous(), 2)
