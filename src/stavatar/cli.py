@@ -5,18 +5,38 @@ Heavy imports happen inside the commands, so that ``stavatar --help`` answers at
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
+from typer.core import TyperGroup
 
 from stavatar import config
 from stavatar.errors import StavatarError
 
+
+class _Commands(TyperGroup):
+    """Turns what stops a command into one sentence and an exit code.
+
+    This has to happen inside: typer swallows an interruption before :func:`main` would see it.
+    """
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except StavatarError as error:
+            Console(stderr=True).print(f"[red]error:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
+            raise typer.Exit(error.exit_code) from None
+        except KeyboardInterrupt:
+            Console(stderr=True).print("interrupted; finished stages are kept: run again with --resume")
+            raise typer.Exit(130) from None
+
+
 app = typer.Typer(
+    cls=_Commands,
     help="From an ordinary video of one person talking to an animatable 3D Gaussian head avatar.",
     no_args_is_help=True,
     add_completion=False,
@@ -105,8 +125,9 @@ def track(
     configuration = _configure(preset, settings)
     pipeline.require_video(video)
     run = Run.start(out, configuration, resume=resume)
-    pipeline.track(video, run, configuration, holdout=holdout)
-    output.print(f"sequence: {run.sequence}\noverlay:  {run.tracking_video}")
+    with run.cleared_if_unused():
+        pipeline.track(video, run, configuration, holdout=holdout)
+    _say(f"sequence: {run.sequence}\noverlay:  {run.tracking_video}")
 
 
 @app.command()
@@ -171,7 +192,7 @@ def render(
         soft=not hard,
         device=pipeline.choose_device(device),
     )
-    output.print(f"video: {out}")
+    _say(f"video: {out}")
 
 
 @app.command()
@@ -186,7 +207,7 @@ def synth(
     from stavatar import pipeline
 
     truth = pipeline.synthesise(out, frames=frames, size=size, seed=seed, noise=noise)
-    output.print(f"video: {out}\ntruth: {truth}")
+    _say(f"video: {out}\ntruth: {truth}")
 
 
 @app.command()
@@ -240,23 +261,21 @@ def _show_results(folder: Path) -> None:
             table.add_row(label, *("missing" if measured.get(n) is None else f"{measured[n]:.4g}" for n in names))
     output.print(table)
     seconds = results.get("stage_seconds", {})
-    output.print("seconds: " + ", ".join(f"{name} {value:.0f}" for name, value in seconds.items()))
-    output.print(
-        f"look at:  {run.side_by_side}\n          {run.contact_sheet}\n          {run.tracking_video}\n"
-        f"numbers:  {run.results}\navatar:   {run.avatar}  (try `stavatar render {run.folder} --orbit -o orbit.mp4`)"
-    )
+    pictures = [path for path in (run.side_by_side, run.contact_sheet, run.tracking_video) if path.exists()]
+    _say("seconds: " + ", ".join(f"{name} {value:.0f}" for name, value in seconds.items()))
+    _say("look at:  " + "\n          ".join(map(str, pictures)))
+    _say(f"numbers:  {run.results}")
+    _say(f"avatar:   {run.avatar}  (try `stavatar render {run.folder} --orbit -o orbit.mp4`)")
+
+
+def _say(text: str) -> None:
+    """Print as it is: paths may hold brackets, which rich would take for markup, and must not be wrapped."""
+    output.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
 def main() -> None:
-    """Entry point: user errors become one sentence and an exit code."""
-    try:
-        app(standalone_mode=True)
-    except StavatarError as error:
-        Console(stderr=True).print(f"[red]error:[/] {error}", highlight=False, soft_wrap=True)
-        sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        Console(stderr=True).print("interrupted; finished stages are kept: run again with --resume")
-        sys.exit(130)
+    """Entry point."""
+    app()
 
 
 if __name__ == "__main__":

@@ -185,7 +185,10 @@ def override(config: Config, assignments: list[str]) -> Config:
         known = tree.get(section)
         if not separator or not isinstance(known, dict) or name not in known:
             raise InputError(f"--set {assignment}: expected section.field=value with a field of the configuration")
-        known[name] = yaml.safe_load(text)
+        try:
+            known[name] = yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            raise InputError(f"--set {assignment}: the value is not YAML") from error
     return from_dict(tree, source="--set")
 
 

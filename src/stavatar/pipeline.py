@@ -25,6 +25,7 @@ from stavatar.evaluation.pictures import Example, choose_examples, comparison_vi
 from stavatar.evaluation.results import assemble_results
 from stavatar.files import write_json
 from stavatar.head import HeadParameters, load_embedded_head, load_embedded_landmarks, load_head
+from stavatar.head.model import JOINTS
 from stavatar.progress import remark, stage
 from stavatar.run import Run
 from stavatar.sequence import Sequence, read_sequence, split_holdout, write_sequence
@@ -36,6 +37,7 @@ from stavatar.training.trainer import Trainer
 
 _ORBIT_YAW = math.radians(30)  # how far `render --orbit` swings to either side
 _ORBIT_SECONDS = 6.0  # per swing there and back
+_NECK_FRAMES = 32  # of the motion, from which the point that the camera turns about is taken
 _NOT_HEAD = ("torso", "neck")
 
 
@@ -88,7 +90,7 @@ def demo(folder: Path, config: Config, *, frames: int, device: torch.device, res
     run = Run.start(folder, config, resume=resume)
     video = run.folder / "input.mp4"
     if not run.done("rendering_input"):
-        with run.timed("rendering_input"):
+        with run.cleared_if_unused(), run.timed("rendering_input"):
             synthesise(video, frames=frames, size=512, seed=0, noise=0.01)
     track(video, run, config, holdout=None)
     train(run, config, device=device)
@@ -99,10 +101,13 @@ def demo(folder: Path, config: Config, *, frames: int, device: torch.device, res
 def train_sequence(source: Path, folder: Path, config: Config, *, device: torch.device, resume: bool = False) -> Run:
     """A tracked sequence from elsewhere -> avatar -> results."""
     sequence = read_sequence(source)
+    load_head(sequence.head_model)  # refuses a sequence of another head before a folder is made
+    if len(sequence.test) == 0:
+        sequence = split_holdout(sequence)
     run = Run.start(folder, config, resume=resume)
     if not run.done("tracking"):
         with run.timed("tracking"):
-            write_sequence(sequence if len(sequence.test) else split_holdout(sequence), run.sequence, overwrite=True)
+            write_sequence(sequence, run.sequence, overwrite=True)
     train(run, config, device=device)
     evaluate(run, device=device)
     return run
@@ -110,15 +115,18 @@ def train_sequence(source: Path, folder: Path, config: Config, *, device: torch.
 
 def track(video: Path, run: Run, config: Config, *, holdout: int | None) -> None:
     """Video -> ``sequence/`` and ``tracking.mp4``."""
-    if run.done("tracking"):
+    if run.done("tracking_video"):
         return
-    with run.timed("capture"):
-        observations = capture(video, size=config.capture.size, max_frames=config.capture.max_frames)
     head, landmarks = load_embedded_head(), load_embedded_landmarks()
-    with run.timed("tracking"):
-        tracked = track_landmarks(observations, head, landmarks, name=Path(video).stem)
-        sequence = split_holdout(tracked, holdout)
-        write_sequence(sequence, run.sequence, overwrite=True)
+    if run.done("tracking"):
+        sequence = read_sequence(run.sequence)
+    else:
+        with run.timed("capture"):
+            observations = capture(video, size=config.capture.size, max_frames=config.capture.max_frames)
+        with run.timed("tracking"):
+            tracked = track_landmarks(observations, head, landmarks, name=Path(video).stem)
+            sequence = split_holdout(tracked, holdout)
+            write_sequence(sequence, run.sequence, overwrite=True)
     with run.timed("tracking_video"):
         write_video(run.tracking_video, overlay_frames(sequence, head, landmarks), sequence.fps)
 
@@ -131,8 +139,9 @@ def train(run: Run, config: Config, *, device: torch.device) -> None:
     trainer = Trainer(sequence, load_head(sequence.head_model), config, device=device)
     if checkpoint.restore(trainer, run.folder):
         remark(f"continuing at step {trainer.step} of {trainer.steps}")
-    with run.timed("training"):
-        trainer.run(run.folder)
+    if trainer.step < trainer.steps or not run.done("training"):
+        with run.timed("training"):
+            trainer.run(run.folder)
     with run.timed("held_out_tracking"):
         parameters = trainer.track_held_out().to("cpu")
         motion = Motion(parameters, sequence.camera, sequence.fps, sequence.train, sequence.test)
@@ -229,7 +238,8 @@ def render_motion(
     avatar, motion = load_avatar(folder if (folder / DESCRIPTION).exists() else folder / "avatar", device)
     count = len(motion.parameters) if frames is None else min(frames, len(motion.parameters))
     static = avatar.network.static_features() if soft and avatar.network is not None else None
-    neck = avatar.head(avatar.shape, motion.parameters.to(device)).joints[:, 1].mean(0).cpu()
+    some = torch.linspace(0, count - 1, min(count, _NECK_FRAMES)).round().long()
+    neck = avatar.head(avatar.shape, motion.parameters[some].to(device)).joints[:, JOINTS.index("neck")].mean(0).cpu()
 
     def pictures() -> Iterator[np.ndarray]:
         with stage("rendering", count) as report:

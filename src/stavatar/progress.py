@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 console = Console(stderr=True)
@@ -44,9 +45,9 @@ def stage(title: str, total: int | None) -> Iterator[Report]:
 
 def remark(message: str) -> None:
     """Tell the user something worth knowing, without stopping."""
-    console.print(message, highlight=False)
+    console.print(message, highlight=False, markup=False, soft_wrap=True)
 
 
 def warn(message: str) -> None:
     """Tell the user of something that may spoil the result."""
-    console.print(f"[yellow]warning:[/] {message}", highlight=False)
+    console.print(f"[yellow]warning:[/] {escape(message)}", highlight=False, soft_wrap=True)

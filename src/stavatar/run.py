@@ -39,6 +39,8 @@ class Run:
         self.contact_sheet = self.folder / "contact_sheet.png"
         self.side_by_side = self.folder / "side_by_side.mp4"
         self._stages = self.folder / "stages.json"
+        self._claimed = False  # by this very process, rather than taken up
+        self._made_folder = False
 
     @staticmethod
     def start(folder: Path, config: Config, *, resume: bool) -> Run:
@@ -61,6 +63,7 @@ class Run:
             if configuration.load(run.config_path) != config:
                 raise InputError(f"{folder} holds a run with other settings than these; resume it with the same ones")
         else:
+            run._claimed, run._made_folder = True, not run.folder.exists()
             configuration.save(config, run.config_path)
         return run
 
@@ -94,11 +97,17 @@ class Run:
 
     @contextmanager
     def cleared_if_unused(self) -> Iterator[None]:
-        """Leave no empty run behind where the input could not be used at all."""
+        """Leave no run behind where the input could not be used: one with no product but its own notes.
+
+        Only what :meth:`start` has made goes: a folder that was there before stays, and so does a run taken up.
+        """
         try:
             yield
         except StavatarError:
-            if not self._stages.exists() and [entry.name for entry in self.folder.iterdir()] == [self.config_path.name]:
-                self.config_path.unlink()
-                self.folder.rmdir()
+            notes = {self.config_path, self._stages}
+            if self._claimed and notes.issuperset(self.folder.iterdir()):
+                for note in notes:
+                    note.unlink(missing_ok=True)
+                if self._made_folder:
+                    self.folder.rmdir()
             raise
