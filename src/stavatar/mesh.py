@@ -162,7 +162,7 @@ def _edge(grid, p, q, x, y):  # type: ignore[no-untyped-def]
     return value, -dy * SUBPIXEL, dx * SUBPIXEL, 0 if owns else 1
 
 
-@numba.njit(cache=True, parallel=True)
+@numba.njit(cache=True, parallel=True, error_model="numpy")
 def _rasterize(points, faces, focal, center, width, height, cull, near):  # type: ignore[no-untyped-def]
     grid, inverse, usable = _project(points, focal, center, near)
     box, sorted_faces, start = _bin_faces(faces, grid, usable, width, height, cull)
@@ -183,7 +183,7 @@ def _rasterize(points, faces, focal, center, width, height, cull, near):  # type
             turned = area < 0
             if turned:
                 b, c = c, b
-            scale = 1.0 / abs(area)
+            scale_a, scale_b, scale_c = inverse[a] / abs(area), inverse[b] / abs(area), inverse[c] / abs(area)
             x, y = np.int64(x0) * SUBPIXEL + SUBPIXEL // 2, np.int64(y0) * SUBPIXEL + SUBPIXEL // 2
             row_a, ax, ay, least_a = _edge(grid, b, c, x, y)
             row_b, bx, by, least_b = _edge(grid, c, a, x, y)
@@ -191,17 +191,18 @@ def _rasterize(points, faces, focal, center, width, height, cull, near):  # type
             for py in range(y0, y1 + 1):
                 ea, eb, ec = row_a, row_b, row_c
                 for px in range(x0, x1 + 1):
-                    if ea >= least_a and eb >= least_b and ec >= least_c:
-                        wa, wb, wc = ea * scale * inverse[a], eb * scale * inverse[b], ec * scale * inverse[c]
+                    if (ea - least_a) | (eb - least_b) | (ec - least_c) >= 0:  # no sign bit: inside all three edges
+                        wa, wb, wc = ea * scale_a, eb * scale_b, ec * scale_c
                         total = wa + wb + wc  # the inverse depth is linear in the image
                         if total > nearest[py - first, px]:
                             nearest[py - first, px] = total
                             face[py, px] = f
                             if turned:
                                 wb, wc = wc, wb
-                            barycentric[py, px, 0] = wa / total
-                            barycentric[py, px, 1] = wb / total
-                            barycentric[py, px, 2] = wc / total
+                            whole = 1 / total
+                            barycentric[py, px, 0] = wa * whole
+                            barycentric[py, px, 1] = wb * whole
+                            barycentric[py, px, 2] = wc * whole
                     ea += ax
                     eb += bx
                     ec += cx

@@ -14,7 +14,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from stavatar import synth
 from stavatar.avatar.avatar import Avatar, render
 from stavatar.avatar.storage import DESCRIPTION, Motion, load_avatar, save_avatar
 from stavatar.camera import Camera
@@ -30,6 +29,7 @@ from stavatar.head.model import JOINTS
 from stavatar.progress import remark, stage
 from stavatar.run import Run
 from stavatar.sequence import Sequence, read_sequence, split_holdout, write_sequence
+from stavatar.synth import make_performance, write_performance
 from stavatar.tracking import track_landmarks
 from stavatar.tracking.overlay import overlay_frames
 from stavatar.training import checkpoint
@@ -276,4 +276,5 @@ def synthesise(out: Path, *, frames: int, size: int, seed: int, noise: float) ->
     """Render a performance of the embedded head to `out`, and its truth beside it; return the truth's path."""
     if out.suffix.lower() != ".mp4":
         raise InputError(f"{out}: the video's name must end in .mp4")
-    return synth.write_performance(out, frames=frames, size=size, seed=seed, noise=noise)
+    performance = make_performance(load_embedded_head(), frames=frames, size=size, seed=seed, noise=noise)
+    return write_performance(out, performance)

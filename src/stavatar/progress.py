@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
 from rich.console import Console
 from rich.markup import escape
@@ -14,6 +14,10 @@ console = Console(stderr=True)
 
 Report = Callable[..., None]
 """``report(advance=1, note="")`` moves the bar on and may change the words behind it."""
+
+
+Stage = Callable[[str, int | None], AbstractContextManager[Report]]
+"""The type of :func:`stage`, for functions that let their caller choose how progress is shown."""
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from stavatar.avatar.storage import Motion, load_avatar, save_avatar
 from stavatar.errors import InputError
 from stavatar.head import face_frames
 from stavatar.rotations import axis_angle_to_matrix, quaternion_to_matrix
+from stavatar.training.reference import best_reference
 from stavatar.training.trainer import start_avatar
 
 
@@ -90,13 +91,19 @@ def test_a_batch_equals_its_frames_one_by_one(avatar, true_motion):
             torch.testing.assert_close(together.sh[frame], alone.sh[0], atol=1e-4, rtol=1e-4)
 
 
-def test_uv_maps_show_the_reference_mesh_between_minus_one_and_one(avatar):
-    positions = avatar.network.positions[0, :3]
-    shown = positions[:, avatar.atlas.valid]
-    assert shown.abs().max() <= 1.0001
-    # The extreme vertex itself need not lie under a texel centre of so coarse a map.
-    assert shown.amax(1).min() > 0.8
-    assert shown.amin(1).max() < -0.8
+def test_uv_positions_are_the_reference_mesh_scaled_to_its_bounding_box(avatar, small_sequence):
+    """The cpu preset shows the expression alone, so the reference mesh is the unposed head of the reference frame."""
+    frame = best_reference(small_sequence)
+    still = avatar.head.neutral().replaced(expression=small_sequence.parameters.expression[[frame]])
+    vertices = avatar.head(avatar.shape, still).vertices[0]
+    low, high = vertices.amin(0), vertices.amax(0)
+    atlas = avatar.atlas
+    for row, column in atlas.inside.nonzero()[::97].tolist():
+        corners = vertices[avatar.head.faces[atlas.face[row, column]]]
+        point = atlas.barycentric[row, column] @ corners
+        expected = 2 * (point - low) / (high - low) - 1
+        shown = avatar.network.positions[0, :3, row, column]
+        torch.testing.assert_close(shown, expected, atol=1e-5, rtol=0)
 
 
 def test_seeds_lie_beyond_the_mesh_and_are_exempt(small_sequence, head, small_config):

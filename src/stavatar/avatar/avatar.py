@@ -17,6 +17,7 @@ from stavatar.head import HeadModel, HeadParameters, PosedHead, face_frames
 from stavatar.head.uv import UVAtlas
 from stavatar.rotations import axis_angle_to_quaternion, matrix_to_quaternion, quaternion_multiply
 from stavatar.splat import Rasterization, rasterize
+from stavatar.splat.rasterize import Backend
 
 
 @dataclass(frozen=True)
@@ -215,7 +216,7 @@ def render(
     sh_degree: int | None = None,
     extra: Tensor | None = None,
     statistics: bool = False,
-    backend: str = "auto",
+    backend: Backend = "auto",
 ) -> Rasterization:
     """Splat posed Gaussians.
 

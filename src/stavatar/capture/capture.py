@@ -12,9 +12,9 @@ from stavatar.capture.crop import choose_crop
 from stavatar.capture.landmarks import track_face
 from stavatar.capture.matte import cut_out
 from stavatar.capture.observations import Observations
-from stavatar.capture.video import Stage, find_shot, open_source
+from stavatar.capture.video import find_shot, open_source
 from stavatar.errors import InputError
-from stavatar.progress import stage
+from stavatar.progress import Stage, stage
 
 MOST_BYTES = 8 << 30
 """Observations larger than this are refused before they are made: they are held in memory."""

@@ -7,8 +7,8 @@ then goes through :meth:`Shot.frames`, which decodes again and yields the chosen
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -21,7 +21,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from stavatar.errors import InputError
 from stavatar.files import atomic_path
-from stavatar.progress import Report, remark, warn
+from stavatar.progress import Stage, remark, warn
 
 MIN_FRAMES = 10
 """Fewer different frames than this cannot show how a face moves."""
@@ -32,7 +32,6 @@ MAX_SIDE = 8192
 FOLDER_FPS = 25.0
 """Frames per second that a folder of images is taken to have."""
 
-Stage = Callable[[str, int | None], AbstractContextManager[Report]]
 """What shows progress, such as :func:`stavatar.progress.stage`."""
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")

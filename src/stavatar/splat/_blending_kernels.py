@@ -9,7 +9,7 @@ atomics, and the result does not depend on the number of threads.
 The sign of a pixel's transmittance tells whether it still takes part: a pixel that is finished, or that lies outside
 the image, keeps its transmittance with a minus sign, so that every later weight comes out as zero.
 
-Layouts: `splats` [M, 6 + C] rows (x, y, conic xx / 2, conic xy, conic yy / 2, opacity, C colours) by rising depth;
+Layouts: `splats` [M, 9 + D] rows (x, y, conic xx / 2, conic xy, conic yy / 2, opacity, RGB, extra) by rising depth;
 `entries` [P, 2] pairs (row of `splats`, slot), grouped by tile: those of tile t are entries[starts[t]:starts[t + 1]].
 The slots of row m are slots[m]:slots[m + 1].
 """
@@ -48,9 +48,8 @@ def sort_into_tiles(order, means2d, conics, opacities, colors, extra, width, hei
     Returns (splats, rows, slots, starts, entries); rows [M, 2] are the image rows that each Gaussian reaches.
     """
     count = order.shape[0]
-    channels = 3 + extra.shape[1]
     across, down = (width + TILE - 1) // TILE, (height + TILE - 1) // TILE
-    splats = np.empty((count, 6 + channels), np.float32)
+    splats = np.empty((count, 9 + extra.shape[1]), np.float32)
     rows = np.zeros((count, 2), np.int32)
     box = np.zeros((count, 4), np.int32)
     slots = np.empty(count + 1, np.int32)
@@ -99,46 +98,57 @@ def sort_into_tiles(order, means2d, conics, opacities, colors, extra, width, hei
 
 
 @kernel()
-def _blend_tile(first, last, left, top, splats, rows, entries, channels, scratch, weights, sums):  # type: ignore[no-untyped-def]
-    """Blend one tile; scratch holds, for each row, 16 transmittances and then 16 sums for each channel.
-
-    `weights` is scratch of 16. `sums` [P, 2] receives (pixels, weight) of each slot, unless it is empty.
+def _blend_tile(first, last, left, top, splats, rows, entries, more, scratch, lanes, sums):  # type: ignore[no-untyped-def]
+    """Blend one tile. scratch holds for each row, 16 values each: transmittance, red, green, blue, weight of the
+    current Gaussian, and `more` further channels. `sums` [P, 2] receives (pixels, weight) of each slot, unless it is
+    empty; `lanes` is scratch of 2 * 16.
     """
-    step = (1 + channels) * TILE
+    step = (5 + more) * TILE
     pixel_x, pixel_y = _f(left) + _f(0.5), _f(top) + _f(0.5)
     counted = sums.shape[0] > 0
     for e in range(first, last):
         m = entries[e, 0]
-        half_a, b, half_c, opacity = splats[m, 2], splats[m, 3], splats[m, 4], splats[m, 5]
-        offset_x, offset_y = pixel_x - splats[m, 0], pixel_y - splats[m, 1]
-        pixels, weight = _f(0), _f(0)
+        mean_x, mean_y, half_a, b, half_c = splats[m, 0], splats[m, 1], splats[m, 2], splats[m, 3], splats[m, 4]
+        opacity, red, green, blue = splats[m, 5], splats[m, 6], splats[m, 7], splats[m, 8]
+        offset_x = pixel_x - mean_x
+        for j in range(2 * TILE):
+            lanes[_u(j)] = _f(0)
         for y in range(max(rows[m, 0] - top, 0), min(rows[m, 1] - top, TILE)):
-            dy = _f(y) + offset_y
+            dy = _f(y) + pixel_y - mean_y
             slope, constant = b * dy, half_c * dy * dy
             base = _u(y * step)
             for x in range(TILE):
-                lane = _u(x)
+                at = base + _u(x)
                 dx = _f(x) + offset_x
                 sigma = constant + dx * (half_a * dx + slope)
-                before = scratch[base + lane]
+                before = scratch[at]
                 alpha = min(opacity * _exp_negative(min(sigma, _f(6))), _MOST)
                 alpha = alpha * _f((alpha >= _LEAST) & (sigma >= _f(0)))
-                after = before - alpha * before
+                weight = alpha * before
+                after = before - weight
                 live = after > _END
-                weights[lane] = alpha * before if live else _f(0)
-                scratch[base + lane] = after if live else -abs(before)
-            for k in range(channels):
-                color = splats[m, 6 + k]
-                plane = base + _u((1 + k) * TILE)
+                weight = weight if live else _f(0)
+                scratch[at] = after if live else -abs(before)
+                scratch[at + _u(TILE)] += weight * red
+                scratch[at + _u(2 * TILE)] += weight * green
+                scratch[at + _u(3 * TILE)] += weight * blue
+                scratch[at + _u(4 * TILE)] = weight
+            for k in range(more):
+                value = splats[m, 9 + k]
                 for x in range(TILE):
-                    scratch[plane + _u(x)] += weights[_u(x)] * color
+                    scratch[base + _u((5 + k) * TILE) + _u(x)] += scratch[base + _u(4 * TILE) + _u(x)] * value
             if counted:
                 for x in range(TILE):
-                    pixels += _f(weights[_u(x)] > _f(0))
-                    weight += weights[_u(x)]
+                    weight = scratch[base + _u(4 * TILE) + _u(x)]
+                    lanes[_u(x)] += _f(weight > _f(0))
+                    lanes[_u(TILE) + _u(x)] += weight
         if counted:
+            pixels, total = _f(0), _f(0)
+            for x in range(TILE):
+                pixels += lanes[_u(x)]
+                total += lanes[_u(TILE) + _u(x)]
             sums[entries[e, 1], 0] = pixels
-            sums[entries[e, 1], 1] = weight
+            sums[entries[e, 1], 1] = total
 
 
 @kernel(parallel=True)
@@ -149,13 +159,12 @@ def blend(  # type: ignore[no-untyped-def]
 
     `tiles` lists the tiles by falling load; worker c of `chunks` takes every `chunks`-th, which balances them.
     """
-    height, width = alpha.shape
-    channels = splats.shape[1] - 6
+    height, width, more = extra.shape
     across = (width + TILE - 1) // TILE
-    step = (1 + channels) * TILE
+    step = (5 + more) * TILE
     for chunk in prange(chunks):
         scratch = np.empty(TILE * step, np.float32)
-        weights = np.empty(TILE, np.float32)
+        lanes = np.empty(2 * TILE, np.float32)
         for n in range(chunk, tiles.shape[0], chunks):
             t = tiles[n]
             left, top = (t % across) * TILE, (t // across) * TILE
@@ -164,7 +173,7 @@ def blend(  # type: ignore[no-untyped-def]
             for y in range(TILE):
                 for x in range(TILE):
                     scratch[y * step + x] = _f(1) if (x < tile_width and y < tile_height) else _f(-1)
-            _blend_tile(starts[t], starts[t + 1], left, top, splats, rows, entries, channels, scratch, weights, sums)
+            _blend_tile(starts[t], starts[t + 1], left, top, splats, rows, entries, more, scratch, lanes, sums)
             for y in range(tile_height):
                 for x in range(tile_width):
                     at = y * step + x
@@ -172,8 +181,8 @@ def blend(  # type: ignore[no-untyped-def]
                     alpha[top + y, left + x] = _f(1) - left_over
                     for k in range(3):
                         image[top + y, left + x, k] = scratch[at + (1 + k) * TILE] + left_over * background[k]
-                    for k in range(channels - 3):
-                        extra[top + y, left + x, k] = scratch[at + (4 + k) * TILE]
+                    for k in range(more):
+                        extra[top + y, left + x, k] = scratch[at + (5 + k) * TILE]
 
 
 @kernel(parallel=True)
@@ -189,91 +198,103 @@ def gather_sums(order, slots, sums, pixel_counts, blending_weights):  # type: ig
 
 
 @kernel()
-def _blend_tile_backward(first, last, left, top, splats, rows, entries, channels, scratch, lanes, slot_sums):  # type: ignore[no-untyped-def]
+def _blend_tile_backward(first, last, left, top, splats, rows, entries, more, scratch, lanes, slot_sums):  # type: ignore[no-untyped-def]
     """Gradient sums of one tile's slots.
 
-    scratch holds for each row, 16 values each: transmittance, what the Gaussians still to come add to the loss to first
-    order (the scalar product of the pixel's gradient with their blended channels), the gradient of alpha, and the
-    gradient of each channel. `lanes` is scratch of (5 + C) * 16.
+    scratch holds for each row, 16 values each: transmittance; what the Gaussians still to come add to the loss to
+    first order (the scalar product of the pixel's gradient with their blended channels); the gradients of red, green
+    and blue; what one unit of weight of the current Gaussian adds through alpha and the extra channels; its weight;
+    the gradient of alpha; and the gradients of `more` further channels. `lanes` is scratch of (6 + more) * 16.
     """
-    step = (3 + channels) * TILE
+    step = (8 + more) * TILE
     pixel_x, pixel_y = _f(left) + _f(0.5), _f(top) + _f(0.5)
     for e in range(first, last):
         m, slot = entries[e, 0], entries[e, 1]
-        half_a, b, half_c, opacity = splats[m, 2], splats[m, 3], splats[m, 4], splats[m, 5]
-        offset_x, offset_y = pixel_x - splats[m, 0], pixel_y - splats[m, 1]
-        for j in range((5 + channels) * TILE):
+        mean_x, mean_y, half_a, b, half_c = splats[m, 0], splats[m, 1], splats[m, 2], splats[m, 3], splats[m, 4]
+        opacity, red, green, blue = splats[m, 5], splats[m, 6], splats[m, 7], splats[m, 8]
+        offset_x = pixel_x - mean_x
+        for j in range((6 + more) * TILE):
             lanes[_u(j)] = _f(0)
         for y in range(max(rows[m, 0] - top, 0), min(rows[m, 1] - top, TILE)):
-            dy = _f(y) + offset_y
+            dy = _f(y) + pixel_y - mean_y
             slope, constant, dy_square = b * dy, half_c * dy * dy, dy * dy
             base = _u(y * step)
-            for x in range(TILE):  # what one unit of weight of this Gaussian adds to the loss
-                lanes[_u(x)] = scratch[base + _u(2 * TILE) + _u(x)]
-            for k in range(channels):
-                color = splats[m, 6 + k]
-                plane = base + _u((3 + k) * TILE)
+            if more > 0:
                 for x in range(TILE):
-                    lanes[_u(x)] += scratch[plane + _u(x)] * color
+                    scratch[base + _u(5 * TILE) + _u(x)] = scratch[base + _u(7 * TILE) + _u(x)]
+                for k in range(more):
+                    value = splats[m, 9 + k]
+                    for x in range(TILE):
+                        scratch[base + _u(5 * TILE) + _u(x)] += scratch[base + _u((8 + k) * TILE) + _u(x)] * value
             for x in range(TILE):
                 lane = _u(x)
+                at = base + lane
                 dx = _f(x) + offset_x
                 sigma = constant + dx * (half_a * dx + slope)
-                before = scratch[base + lane]
+                before = scratch[at]
                 raw = opacity * _exp_negative(min(sigma, _f(6)))
                 alpha = min(raw, _MOST)
                 alpha = alpha * _f((alpha >= _LEAST) & (sigma >= _f(0)))
                 after = before - alpha * before
                 live = after > _END
                 alpha = alpha if live else _f(0)
-                scratch[base + lane] = after if live else -abs(before)
+                scratch[at] = after if live else -abs(before)
                 weight = alpha * before
-                value = lanes[lane]
-                behind = scratch[base + _u(TILE) + lane] - weight * value
-                scratch[base + _u(TILE) + lane] = behind
+                d_red, d_green = scratch[at + _u(2 * TILE)], scratch[at + _u(3 * TILE)]
+                d_blue = scratch[at + _u(4 * TILE)]
+                value = d_red * red + d_green * green + d_blue * blue + scratch[at + _u(5 * TILE)]
+                behind = scratch[at + _u(TILE)] - weight * value
+                scratch[at + _u(TILE)] = behind
+                scratch[at + _u(6 * TILE)] = weight
                 d_alpha = before * value - behind / (_f(1) - alpha)
                 d_sigma = -d_alpha * alpha * _f(raw <= _MOST)
-                lanes[_u(TILE) + lane] = weight
-                lanes[_u(2 * TILE) + lane] += d_sigma
-                lanes[_u(3 * TILE) + lane] += d_sigma * dy
-                lanes[_u(4 * TILE) + lane] += d_sigma * dy_square
-            for k in range(channels):
-                plane = base + _u((3 + k) * TILE)
-                into = _u((5 + k) * TILE)
+                lanes[lane] += d_sigma
+                lanes[_u(TILE) + lane] += d_sigma * dy
+                lanes[_u(2 * TILE) + lane] += d_sigma * dy_square
+                lanes[_u(3 * TILE) + lane] += weight * d_red
+                lanes[_u(4 * TILE) + lane] += weight * d_green
+                lanes[_u(5 * TILE) + lane] += weight * d_blue
+            for k in range(more):
                 for x in range(TILE):
-                    lanes[into + _u(x)] += lanes[_u(TILE) + _u(x)] * scratch[plane + _u(x)]
+                    weight = scratch[base + _u(6 * TILE) + _u(x)]
+                    lanes[_u((6 + k) * TILE) + _u(x)] += weight * scratch[base + _u((8 + k) * TILE) + _u(x)]
         # moments of d_sigma: 1, x, x², y, xy, y²
         s, sx, sxx, sy, sxy, syy = _f(0), _f(0), _f(0), _f(0), _f(0), _f(0)
+        d_red, d_green, d_blue = _f(0), _f(0), _f(0)
         for x in range(TILE):
+            lane = _u(x)
             dx = _f(x) + offset_x
-            d_sigma, d_sigma_y = lanes[_u(2 * TILE) + _u(x)], lanes[_u(3 * TILE) + _u(x)]
+            d_sigma, d_sigma_y = lanes[lane], lanes[_u(TILE) + lane]
             s += d_sigma
             sx += d_sigma * dx
             sxx += d_sigma * dx * dx
             sy += d_sigma_y
             sxy += d_sigma_y * dx
-            syy += lanes[_u(4 * TILE) + _u(x)]
+            syy += lanes[_u(2 * TILE) + lane]
+            d_red += lanes[_u(3 * TILE) + lane]
+            d_green += lanes[_u(4 * TILE) + lane]
+            d_blue += lanes[_u(5 * TILE) + lane]
         slot_sums[slot, 0], slot_sums[slot, 1], slot_sums[slot, 2] = s, sx, sxx
         slot_sums[slot, 3], slot_sums[slot, 4], slot_sums[slot, 5] = sy, sxy, syy
-        for k in range(channels):
+        slot_sums[slot, 6], slot_sums[slot, 7], slot_sums[slot, 8] = d_red, d_green, d_blue
+        for k in range(more):
             total = _f(0)
             for x in range(TILE):
-                total += lanes[_u((5 + k) * TILE) + _u(x)]
-            slot_sums[slot, 6 + k] = total
+                total += lanes[_u((6 + k) * TILE) + _u(x)]
+            slot_sums[slot, 9 + k] = total
 
 
 @kernel(parallel=True)
 def blend_backward(  # type: ignore[no-untyped-def]
     splats, rows, starts, entries, tiles, chunks, background, image, alpha, extra, d_image, d_alpha, d_extra, slot_sums
 ):
-    """Fill slot_sums [P, 6 + C] from the results of `blend` and the gradients of image, alpha and extra."""
-    height, width = alpha.shape
-    channels = splats.shape[1] - 6
+    """Fill slot_sums [P, 9 + D] from the results of `blend` and the gradients of image, alpha and extra."""
+    height, width, more = extra.shape
     across = (width + TILE - 1) // TILE
-    step = (3 + channels) * TILE
+    step = (8 + more) * TILE
     for chunk in prange(chunks):
         scratch = np.empty(TILE * step, np.float32)
-        lanes = np.empty((5 + channels) * TILE, np.float32)
+        lanes = np.empty((6 + more) * TILE, np.float32)
         for n in range(chunk, tiles.shape[0], chunks):
             t = tiles[n]
             left, top = (t % across) * TILE, (t // across) * TILE
@@ -292,16 +313,17 @@ def blend_backward(  # type: ignore[no-untyped-def]
                         gradient = d_image[py, px, k]
                         d_cover -= gradient * background[k]
                         remainder += gradient * (image[py, px, k] - background[k])
-                        scratch[at + (3 + k) * TILE] = gradient
-                    for k in range(channels - 3):
+                        scratch[at + (2 + k) * TILE] = gradient
+                    for k in range(more):
                         gradient = d_extra[py, px, k]
                         remainder += gradient * extra[py, px, k]
-                        scratch[at + (6 + k) * TILE] = gradient
+                        scratch[at + (8 + k) * TILE] = gradient
                     scratch[at] = _f(1)
                     scratch[at + TILE] = remainder
-                    scratch[at + 2 * TILE] = d_cover
+                    scratch[at + 5 * TILE] = d_cover
+                    scratch[at + 7 * TILE] = d_cover
             _blend_tile_backward(
-                starts[t], starts[t + 1], left, top, splats, rows, entries, channels, scratch, lanes, slot_sums
+                starts[t], starts[t + 1], left, top, splats, rows, entries, more, scratch, lanes, slot_sums
             )
 
 

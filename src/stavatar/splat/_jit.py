@@ -10,6 +10,7 @@ from typing import Any
 import numba
 import numpy as np
 import torch
+from numba.core import config
 
 # Everything "fast" except the licence to assume that no value is NaN or infinite: those must stay visible.
 _FAST = {"reassoc", "nsz", "arcp", "contract", "afn"}
@@ -55,11 +56,11 @@ def threads() -> Iterator[int]:
     """
     global _started
     with _lock:
-        count = max(1, min(torch.get_num_threads(), numba.config.NUMBA_NUM_THREADS))
+        torch_count = torch.get_num_threads()
+        count = max(1, min(torch_count, config.NUMBA_NUM_THREADS))  # type: ignore[attr-defined]
         numba.set_num_threads(count)
         if not _started:
-            before = torch.get_num_threads()
             _touch(np.empty(count))
-            torch.set_num_threads(before)
+            torch.set_num_threads(torch_count)
             _started = True
         yield count

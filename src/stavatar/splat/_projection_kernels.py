@@ -172,7 +172,7 @@ def project_backward(  # type: ignore[no-untyped-def]
             gy * (down[2] - v_near * forward[2]),
         )
 
-        # covariance = conic^-1, so its gradient is -conic G conic; twice that for first and second, as it is their square
+        # the covariance is conic^-1, so its gradient is -conic G conic; it is quadratic in first and second: twice that
         a, b, c = float(conics[i, 0]), float(conics[i, 1]), float(conics[i, 2])
         ga, gb, gc = float(d_conics[i, 0]), 0.5 * float(d_conics[i, 1]), float(d_conics[i, 2])
         p00, p01 = a * ga + b * gb, a * gb + b * gc

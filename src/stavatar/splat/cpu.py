@@ -93,7 +93,7 @@ def _project(
 
 
 class _Projection(torch.autograd.Function):
-    """(means, quaternions, scales, opacities, camera) -> (means2d, conics, depths, radii), the first two with gradient."""
+    """Projection with gradients from means2d and conics to means, quaternions and scales."""
 
     @staticmethod
     def forward(
@@ -184,8 +184,8 @@ def _blend(
             if statistics:
                 blending.gather_sums(order, slots, sums, counts[scene], weights[scene])
             lists.append(_Tiles(order, splats, rows, slots, starts, entries, tiles))
-    outputs = tuple(torch.from_numpy(array) for array in (image, alpha, blended, counts, weights))
-    return outputs, lists
+    images = torch.from_numpy(image), torch.from_numpy(alpha), torch.from_numpy(blended)
+    return (*images, torch.from_numpy(counts), torch.from_numpy(weights)), lists
 
 
 class _Blending(torch.autograd.Function):

@@ -7,8 +7,6 @@ do not see the torso: it is assumed to stand upright and drift slowly (see `tors
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from contextlib import AbstractContextManager
 
 import torch
 from torch import Tensor
@@ -19,7 +17,7 @@ from stavatar.errors import InputError
 from stavatar.head.landmarks import LandmarkEmbedding
 from stavatar.head.model import HeadModel
 from stavatar.head.parameters import HeadParameters
-from stavatar.progress import Report, stage, warn
+from stavatar.progress import Stage, stage, warn
 from stavatar.sequence.sequence import Sequence
 from stavatar.tracking.blendshapes import expression_guess, gaze_guess
 from stavatar.tracking.gaps import Bridge
@@ -30,9 +28,6 @@ from stavatar.tracking.landmark_model import LandmarkModel, require_arkit
 from stavatar.tracking.report import Residuals, TrackReport, jitter
 from stavatar.tracking.settings import LandmarkSettings
 from stavatar.tracking.torso import NECK, estimate_torso, split_head_and_torso
-
-Stage = Callable[[str, int | None], AbstractContextManager[Report]]
-"""What shows progress, such as :func:`stavatar.progress.stage`."""
 
 TRACKER = "landmarks-1"
 """Goes into ``Sequence.history``; raised when results change."""

@@ -19,6 +19,7 @@ from stavatar.camera import Camera
 from stavatar.head import HeadParameters
 from stavatar.progress import Report
 from stavatar.sequence import Sequence
+from stavatar.splat.rasterize import Backend
 
 FIELDS = ("rotation", "translation", "neck", "neck_translation")
 _PROBE = {"rotation": 2e-3, "neck": 2e-3, "translation": 4e-4, "neck_translation": 4e-4}  # radians, metres
@@ -40,7 +41,7 @@ def align_poses(
     sh_degree: int,
     correction: Tensor | None = None,
     report: Report | None = None,
-    backend: str = "auto",
+    backend: Backend = "auto",
 ) -> HeadParameters:
     """Align some frames of a sequence and return their parameters.
 

@@ -23,6 +23,7 @@ from stavatar.head.regions import RegionMasks
 from stavatar.head.uv import UVAtlas
 from stavatar.progress import stage
 from stavatar.sequence import Sequence
+from stavatar.splat.rasterize import Backend
 from stavatar.training import checkpoint
 from stavatar.training.losses import offset_regularisation, photometric_loss, position_penalty, scale_penalty
 from stavatar.training.photometric import align_poses, correction_between
@@ -64,7 +65,7 @@ class Trainer:
         *,
         device: torch.device | str = "cpu",
         density: DensityControl | None = None,
-        backend: str = "auto",
+        backend: Backend = "auto",
     ) -> None:
         if sequence.head_model != head.name:
             raise InputError(f"the sequence was tracked with head {sequence.head_model!r}, not {head.name!r}")

@@ -1,0 +1,78 @@
+"""Train on a tracked sequence on a GPU and measure the held-out frames; prints JSON and writes the avatar.
+
+    python benchmarks/gpu_train.py SEQUENCE OUT [--preset paper] [--set section.field=value ...]
+
+Needs no video packages, so that it runs on a machine with torch, gsplat and little else.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from pathlib import Path
+
+import torch
+
+from stavatar import config
+from stavatar.avatar.avatar import render
+from stavatar.avatar.storage import Motion, save_avatar
+from stavatar.evaluation.evaluate import evaluate_images
+from stavatar.evaluation.results import assemble_results
+from stavatar.files import write_json
+from stavatar.head import load_head
+from stavatar.sequence import read_sequence
+from stavatar.training.trainer import Trainer
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("sequence", type=Path)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--preset", default="paper")
+    parser.add_argument("--set", action="append", default=[], dest="settings")
+    parser.add_argument("--device", default="cuda")
+    arguments = parser.parse_args()
+
+    sequence = read_sequence(arguments.sequence)
+    configuration = config.override(config.preset(arguments.preset), arguments.settings)
+    head = load_head(sequence.head_model)
+    trainer = Trainer(sequence, head, configuration, device=arguments.device)
+    seconds = {}
+    begin = time.monotonic()
+    trainer.run()
+    seconds["training"] = round(time.monotonic() - begin, 2)
+    begin = time.monotonic()
+    parameters = trainer.track_held_out()
+    seconds["held_out_tracking"] = round(time.monotonic() - begin, 2)
+    motion = Motion(parameters.to("cpu"), sequence.camera, sequence.fps, sequence.train, sequence.test)
+    save_avatar(trainer.avatar, motion, arguments.out / "avatar")
+
+    @torch.no_grad()
+    def views(poses):
+        for frame in sequence.test.tolist():
+            posed = trainer.avatar(poses[[frame]].to(arguments.device))
+            image = render(posed, sequence.camera[[frame]].to(arguments.device)).image[0]
+            yield frame, sequence.image([frame])[0], image.cpu(), None
+
+    count = len(sequence.test)
+    measured = evaluate_images(views(parameters), count, device=arguments.device)
+    landmark = evaluate_images(views(sequence.parameters), count, device=arguments.device)
+    results = assemble_results(
+        sequence=sequence,
+        metrics=measured,
+        landmark_tracked=landmark,
+        test_tracking="head and torso pose aligned photometrically to the finished avatar",
+        preset=configuration.preset,
+        seed=configuration.training.seed,
+        gaussians=len(trainer.avatar.gaussians),
+        stage_seconds=seconds,
+        device=arguments.device,
+    )
+    results["steps"] = trainer.steps
+    write_json(arguments.out / "results.json", results)
+    print(json.dumps({name: results[name] for name in ("metrics", "metrics_landmark_tracked", "stage_seconds")}))
+
+
+if __name__ == "__main__":
+    main()

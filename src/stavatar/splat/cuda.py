@@ -1,0 +1,136 @@
+"""The rasteriser for CUDA GPUs: gsplat's kernels, all scenes of a batch in one call.
+
+gsplat compiles its CUDA extension the first time that it draws, which takes a minute or two and needs nvcc.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from stavatar.camera import Camera
+from stavatar.errors import BackendError
+from stavatar.splat.conventions import ALPHA_LEAST, BLUR, NEAR, Rasterization
+
+_TILE = 16
+_MOST_CHANNELS = 32  # more than gsplat draws in one go without running out of shared memory
+
+
+def rasterize(
+    means: Tensor,
+    quaternions: Tensor,
+    scales: Tensor,
+    opacities: Tensor,
+    colors: Tensor,
+    camera: Camera,
+    background: Tensor | None,
+    extra: Tensor | None,
+    statistics: bool,
+) -> Rasterization:
+    """See :func:`stavatar.splat.rasterize`; every tensor is float32 on one GPU and has the batch size B of `camera`.
+
+    `pixel_counts` is not counted here: it is the area of the ellipse in which alpha >= 1/255, which knows nothing of the
+    image's border and of what covers the Gaussian. `blending_weights` are exact.
+    """
+    gsplat = _gsplat()
+    batch, count = opacities.shape
+    width, height = camera.width, camera.height
+    if count == 0:
+        return _empty(means, colors, camera, background, extra, statistics)
+    # gsplat's batch dimension is B and each scene has one camera: every result is [B, 1, ...]
+    reach, means2d, depths, conics, _ = gsplat.fully_fused_projection(
+        means,
+        None,
+        quaternions,
+        scales,
+        camera.world_to_camera[:, None],
+        camera.intrinsics[:, None],
+        width,
+        height,
+        eps2d=BLUR,
+        near_plane=NEAR,
+        opacities=opacities.detach(),
+    )
+    radii = reach[:, 0].amax(-1)
+    drawn = radii > 0
+    # gsplat leaves what it does not draw uninitialised
+    means2d = torch.where(drawn[..., None], means2d[:, 0], 0)
+    conics = torch.where(drawn[..., None], conics[:, 0], 0)
+    depths = torch.where(drawn, depths[:, 0], 0).detach()
+
+    across, down = math.ceil(width / _TILE), math.ceil(height / _TILE)
+    _, keys, indices = gsplat.isect_tiles(means2d, reach[:, 0], depths, _TILE, across, down)
+    offsets = gsplat.isect_offset_encode(keys, batch, across, down).reshape(batch, down, across)
+
+    def blend(channels: Tensor, *splats: Tensor) -> tuple[Tensor, Tensor]:
+        result: tuple[Tensor, Tensor] = gsplat.rasterize_to_pixels(
+            splats[0], splats[1], channels, splats[2], width, height, _TILE, offsets, indices
+        )
+        return result
+
+    channels = colors if extra is None else torch.cat([colors, extra], -1)
+    parts = [blend(part, means2d, conics, opacities) for part in channels.split(_MOST_CHANNELS, -1)]
+    blended = torch.cat([part[0] for part in parts], -1) if len(parts) > 1 else parts[0][0]
+    alpha = parts[0][1][..., 0]
+    image = blended[..., :3]
+    if background is not None:
+        image = image + (1 - alpha)[..., None] * background
+    counts, weights = None, None
+    if statistics:
+        counts = _areas(conics.detach(), opacities.detach(), drawn)
+        # a channel that is zero everywhere shows nothing, but its gradient is the sum of its weights
+        with torch.enable_grad():
+            silent = opacities.new_zeros(batch, count, 1).requires_grad_()
+            shown, _ = blend(silent, means2d.detach(), conics.detach(), opacities.detach())
+        (weights,) = torch.autograd.grad(shown, silent, torch.ones_like(shown))
+        weights = weights[..., 0]
+    return Rasterization(
+        image=image,
+        alpha=alpha,
+        extra=None if extra is None else blended[..., 3:],
+        means2d=means2d,
+        depths=depths,
+        radii=radii,
+        pixel_counts=counts,
+        blending_weights=weights,
+    )
+
+
+def _gsplat() -> Any:
+    """The module with gsplat's batched kernels."""
+    try:
+        import gsplat
+    except ImportError as error:
+        raise BackendError(
+            f"the cuda rasteriser needs gsplat, which cannot be imported ({error}): pip install stavatar[cuda]"
+        ) from error
+    return gsplat
+
+
+def _areas(conics: Tensor, opacities: Tensor, drawn: Tensor) -> Tensor:
+    """Area in pixels of {d: opacity * exp(-d' conic d / 2) >= ALPHA_LEAST}: pi times the product of its half axes."""
+    a, b, c = conics.unbind(-1)
+    square = 2 * (opacities / ALPHA_LEAST).clamp_min(1).log()
+    return torch.where(drawn, math.pi * square / (a * c - b * b).clamp_min(1e-20).sqrt(), 0)
+
+
+def _empty(
+    means: Tensor, colors: Tensor, camera: Camera, background: Tensor | None, extra: Tensor | None, statistics: bool
+) -> Rasterization:
+    """The picture of no Gaussians, which gsplat's kernels cannot be launched for."""
+    batch = len(means)
+    image = means.new_zeros(batch, camera.height, camera.width, 3)
+    nothing = means.new_zeros(batch, 0)
+    return Rasterization(
+        image=image if background is None else image + background,
+        alpha=image[..., 0],
+        extra=None if extra is None else image.new_zeros(*image.shape[:3], extra.shape[-1]),
+        means2d=means[..., :2],
+        depths=nothing,
+        radii=nothing.int(),
+        pixel_counts=nothing if statistics else None,
+        blending_weights=nothing if statistics else None,
+    )

@@ -1,0 +1,146 @@
+"""A whole performance: who, what and seen from where; written as an mp4 with its truth beside it."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from stavatar.camera import Camera
+from stavatar.capture.video import write_video
+from stavatar.errors import InputError
+from stavatar.files import atomic_path
+from stavatar.head import HeadModel, HeadParameters
+from stavatar.synth.motion import perform
+from stavatar.synth.render import Renderer, portrait_camera
+from stavatar.synth.subject import Subject
+
+_FORMAT = "stavatar-truth-1"
+
+
+@dataclass(frozen=True)
+class Truth:
+    """What is known about a rendered video; its frames are those of the video, in order.
+
+    Attributes:
+        head_model: name of the head model (``HeadModel.name``).
+        seed: of subject and motion.
+        fps: frames per second.
+        shape: [S] identity coefficients.
+        parameters: T frames.
+        camera: one camera, for every frame.
+    """
+
+    head_model: str
+    seed: int
+    fps: float
+    shape: Tensor
+    parameters: HeadParameters
+    camera: Camera
+
+
+@dataclass(frozen=True)
+class Performance:
+    """What to render: a subject and its truth. `noise` is the sensor's standard deviation, for images in [0, 1]."""
+
+    head: HeadModel
+    subject: Subject
+    truth: Truth
+    noise: float = 0.0
+
+    def render(self) -> Iterator[np.ndarray]:
+        """The frames, [H, W, 3] uint8 sRGB."""
+        renderer = Renderer(self.head, self.subject)
+        return renderer.frames(self.truth.parameters, self.truth.camera, noise=self.noise, seed=self.truth.seed)
+
+
+def make_performance(
+    head: HeadModel, *, frames: int = 300, fps: float = 25.0, size: int = 512, seed: int = 0, noise: float = 0.0
+) -> Performance:
+    """Person number `seed` talking to a still camera, in square images of `size` pixels.
+
+    Raises:
+        InputError: the head's expressions are not named as ARKit's, or a number is out of range.
+    """
+    if size < 32:
+        raise InputError(f"a performance of {size} pixels is too small to show a face: use at least 32")
+    if not 0 <= noise <= 0.5:
+        raise InputError(f"sensor noise must lie between 0 and 0.5, got {noise}")
+    subject = Subject.random(head, seed)
+    truth = Truth(
+        head_model=head.name,
+        seed=seed,
+        fps=fps,
+        shape=subject.shape,
+        parameters=perform(head, frames, fps, seed),
+        camera=portrait_camera(head, size, size),
+    )
+    return Performance(head, subject, truth, noise)
+
+
+def write_performance(path: Path, performance: Performance) -> Path:
+    """Render into the mp4 `path` and write the truth beside it, as ``<name>.npz``; returns that file's path.
+
+    Raises:
+        InputError: a file cannot be written.
+    """
+    path = Path(path)
+    write_video(path, performance.render(), performance.truth.fps)
+    beside = path.with_suffix(".npz")
+    write_truth(beside, performance.truth)
+    return beside
+
+
+def write_truth(path: Path, truth: Truth) -> None:
+    """Write `truth` as an .npz of plain arrays, atomically."""
+    arrays = {
+        "format": np.array(_FORMAT),
+        "head_model": np.array(truth.head_model),
+        "seed": np.array(truth.seed),
+        "fps": np.array(truth.fps),
+        "shape": truth.shape.numpy(),
+        "world_to_camera": truth.camera.world_to_camera[0].numpy(),
+        "focal": truth.camera.focal[0].numpy(),
+        "center": truth.camera.center[0].numpy(),
+        "size": np.array([truth.camera.width, truth.camera.height]),
+    }
+    arrays |= {name: value.numpy() for name, value in truth.parameters.items()}
+    with atomic_path(path) as temporary:
+        np.savez_compressed(temporary, **arrays)  # type: ignore[arg-type]
+
+
+def load_truth(path: Path) -> Truth:
+    """Read what :func:`write_truth` wrote.
+
+    Raises:
+        InputError: the file is missing, not such a file, or damaged.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as data:
+            if str(data["format"]) != _FORMAT:
+                raise InputError(f"{path} has the format {data['format']}, expected {_FORMAT}")
+
+            def tensor(name: str) -> Tensor:
+                return torch.from_numpy(data[name].astype(np.float32))
+
+            width, height = data["size"].tolist()
+            parameters = {field.name: tensor(field.name) for field in fields(HeadParameters)}
+            return Truth(
+                head_model=str(data["head_model"]),
+                seed=int(data["seed"]),
+                fps=float(data["fps"]),
+                shape=tensor("shape"),
+                parameters=HeadParameters(**parameters),
+                camera=Camera(
+                    tensor("world_to_camera")[None], tensor("focal")[None], tensor("center")[None], width, height
+                ),
+            )
+    except FileNotFoundError as error:
+        raise InputError(f"{path} does not exist") from error
+    except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
+        raise InputError(f"{path} is not the truth of a rendered performance: {error}") from error

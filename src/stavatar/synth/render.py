@@ -1,0 +1,138 @@
+"""From a subject and head parameters to pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+
+from stavatar.camera import Camera
+from stavatar.head import HeadModel, HeadParameters
+from stavatar.head.model import JOINTS
+from stavatar.mesh import rasterize_mesh
+from stavatar.rotations import axis_angle_to_matrix
+from stavatar.synth import _shading
+from stavatar.synth._anatomy import Ruler, in_region
+from stavatar.synth._hair import Hair, grow_hair, paint_strands
+from stavatar.synth._noise import fractal_noise
+from stavatar.synth._skin import linear, paint_head
+from stavatar.synth.subject import Subject
+
+_BATCH = 32  # frames posed at once
+
+
+def portrait_camera(head: HeadModel, width: int = 512, height: int = 512) -> Camera:
+    """A still camera 1.15 m in front of the face that sees head and shoulders.
+
+    The focal length is 2.5 times the image's shorter side, as tracking assumes when a video tells nothing better.
+    """
+    ruler = Ruler.of(head)
+    target = torch.from_numpy(ruler.origin + ruler.unit * np.array([0.0, -0.95, 0.0])).float()
+    zero = torch.zeros(1)
+    return Camera.orbit(target, 1.15, zero, zero, 2.5 * min(width, height), width, height)
+
+
+class Renderer:
+    """Draws one subject. Painting textures and growing hair happens once, here; it takes a second or two."""
+
+    def __init__(self, head: HeadModel, subject: Subject) -> None:
+        self.head = head
+        self.subject = subject
+        neutral = head(subject.shape[None], head.neutral())
+        self._neck = neutral.joints[0, JOINTS.index("neck")]
+        rest = neutral.vertices[0].double().numpy()
+        bald = subject.hair_volume <= 0
+        hair = Hair(np.zeros((0, 3)), np.zeros((0, 3), np.int64), np.zeros((0, 3, 2), np.float32)) if bald else None
+        hair = hair or grow_hair(head, subject, rest)
+        self._hair = torch.from_numpy(hair.vertices).float()
+        self._skin_texture = paint_head(head, subject)
+        self._hair_texture = paint_strands(subject)
+
+        # One mesh for everything: the head's faces, then the hair's.
+        self._faces = torch.cat([head.faces, torch.from_numpy(hair.faces) + len(head.template)])
+        self._uv = np.concatenate([head.uv[head.uv_faces].numpy(), hair.uv])
+        eyes = in_region(head, "eyeballs")
+        self._material = np.full(len(self._faces), _shading.HAIR, np.uint8)
+        self._material[: len(head.faces)] = np.where(eyes, _shading.EYE, _shading.SKIN)
+        self._eye_directions, self._iris_sine = _eye_frame(head, rest, neutral.joints[0].double().numpy(), eyes)
+
+    def frames(
+        self, parameters: HeadParameters, camera: Camera, *, noise: float = 0.0, seed: int = 0
+    ) -> Iterator[np.ndarray]:
+        """Pictures [H, W, 3] uint8 of every frame of `parameters`, seen by one camera.
+
+        Args:
+            noise: standard deviation of the sensor's noise, for images in [0, 1].
+            seed: of that noise.
+        """
+        rng = np.random.default_rng([seed, 4])
+        background = _backdrop(camera.width, camera.height, self.subject.seed)
+        still = np.zeros((camera.height, camera.width, 3), np.float32)
+        for first in range(0, len(parameters), _BATCH):
+            for vertices in self.pose(parameters[first : first + _BATCH]):
+                grain = rng.normal(0, noise, still.shape).astype(np.float32) if noise > 0 else still
+                yield self._draw(vertices, camera, background, grain)
+
+    def pose(self, parameters: HeadParameters) -> torch.Tensor:
+        """World positions [T, V + P, 3] of the head's and the hair's vertices."""
+        posed = self.head(self.subject.shape[None], parameters)
+        turn = axis_angle_to_matrix(parameters.rotation) @ axis_angle_to_matrix(parameters.neck)
+        hair = (self._hair - self._neck) @ turn.transpose(1, 2) + posed.joints[:, JOINTS.index("neck"), None]
+        return torch.cat([posed.vertices, hair], 1)
+
+    def _draw(self, vertices: torch.Tensor, camera: Camera, background: np.ndarray, grain: np.ndarray) -> np.ndarray:
+        fine = camera.resized(camera.width * _shading.SUPERSAMPLE, camera.height * _shading.SUPERSAMPLE)
+        fragments = rasterize_mesh(vertices, self._faces, fine)
+        out = np.empty((camera.height, camera.width, 3), np.uint8)
+        positions, faces = vertices.numpy(), self._faces.numpy()
+        _shading.shade(
+            fragments.face.numpy(),
+            fragments.barycentric.numpy(),
+            faces,
+            self._material,
+            positions,
+            _shading.vertex_normals(positions, faces),
+            self._uv,
+            self._eye_directions,
+            np.float32(self._iris_sine),
+            linear(self.subject.iris).astype(np.float32),
+            self._skin_texture,
+            self._hair_texture,
+            camera.position[0].numpy(),
+            _shading.LIGHTS.astype(np.float32),
+            _shading.LIGHT_COLOURS.astype(np.float32),
+            _shading.SKY.astype(np.float32),
+            _shading.GROUND.astype(np.float32),
+            _shading.GAMMA,
+            background,
+            grain,
+            out,
+        )
+        return out
+
+
+def _eye_frame(head: HeadModel, rest: np.ndarray, joints: np.ndarray, eyes: np.ndarray) -> tuple[np.ndarray, float]:
+    """Directions [F', 3, 3] of the eyeballs' face corners from their centres, and the sine of the iris' half angle.
+
+    A face is an eyeball's whose joint is nearer. F' is the number of the head's faces; other rows are not read.
+    """
+    faces = head.faces.numpy()
+    directions = np.zeros((len(faces), 3, 3), np.float32)
+    if not eyes.any():
+        return directions, 1.0
+    corners = rest[faces[eyes]]
+    centres = joints[[JOINTS.index("left_eye"), JOINTS.index("right_eye")]]
+    nearer = np.linalg.norm(corners.mean(1)[:, None] - centres, axis=-1).argmin(1)
+    offset = corners - centres[nearer][:, None]
+    radius = np.linalg.norm(offset, axis=-1, keepdims=True)
+    directions[eyes] = offset / radius
+    return directions, min(_shading.IRIS_RADIUS / float(np.median(radius)), 0.9)
+
+
+def _backdrop(width: int, height: int, seed: int) -> np.ndarray:
+    """A wall [H, W, 3], out of focus: a soft gradient with faint clouds, linear light."""
+    y, x = np.mgrid[:height, :width] / max(width, height)
+    clouds = fractal_noise(np.stack([x, y, np.zeros_like(x)], -1), 0.35, 2, seed * 97 + 91)
+    tone = 0.62 - 0.22 * y + 0.07 * clouds - 0.15 * ((x - 0.5) ** 2)
+    return (linear((0.74, 0.78, 0.80)) * tone[..., None] / 0.6).astype(np.float32)
