@@ -1,0 +1,378 @@
+"""The stages put together: a tracked sequence to a measured avatar, interruptions, other views, and the whole way."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import sys
+
+import av
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+
+from stavatar import assets, cli, config, pipeline
+from stavatar.avatar.avatar import render
+from stavatar.avatar.storage import TENSORS, load_avatar
+from stavatar.camera import Camera
+from stavatar.errors import AssetError, BackendError, InputError
+from stavatar.run import Run
+from stavatar.sequence import read_sequence, write_sequence
+from stavatar.training import checkpoint
+from stavatar.training.trainer import Trainer
+
+CPU = torch.device("cpu")
+STEPS = 3
+
+
+@pytest.fixture(scope="module")
+def settings(small_config):
+    """A few steps with a checkpoint after each. (That pose passes can be resumed is tested with the trainer.)"""
+    return dataclasses.replace(
+        small_config,
+        pose=dataclasses.replace(small_config.pose, passes=(), iterations=1),
+        training=dataclasses.replace(small_config.training, steps=STEPS, checkpoint_seconds=0.0),
+    )
+
+
+@pytest.fixture(scope="module")
+def short(small_sequence):
+    """Six frames of the small sequence, two of them held out."""
+    return dataclasses.replace(
+        small_sequence,
+        parameters=small_sequence.parameters[:6],
+        images=small_sequence.images[:6],
+        masks=small_sequence.masks[:6],
+        frame_ids=torch.arange(6),
+        train=torch.arange(4),
+        test=torch.tensor([4, 5]),
+    )
+
+
+@pytest.fixture(scope="module")
+def source(short, tmp_path_factory):
+    """The short sequence on disk."""
+    folder = tmp_path_factory.mktemp("source") / "sequence"
+    write_sequence(short, folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def no_assets(tmp_path_factory):
+    """No LPIPS weights, which would take most of the time: its metrics are then missing, and said to be."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("STAVATAR_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture(scope="module")
+def finished(source, settings, no_assets, tmp_path_factory):
+    """A run from start to end without interruption."""
+    return pipeline.train_sequence(source, tmp_path_factory.mktemp("runs") / "run", settings, device=CPU)
+
+
+def decoded(path) -> tuple[np.ndarray, float]:
+    """Frames [T, H, W, 3] uint8 and frames per second of a video."""
+    with av.open(str(path)) as container:
+        stream = container.streams.video[0]
+        return np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(stream)]), float(
+            stream.average_rate
+        )
+
+
+# ------------------------------------------------------------------------------------------------------ results
+
+
+def test_results_hold_what_a_reader_needs(finished, short):
+    results = json.loads(finished.results.read_text())
+    assert results["protocol"]["holdout"] == len(short.test)
+    assert results["protocol"]["train_frames"] == len(short.train)
+    for name in ("metrics", "metrics_landmark_tracked"):
+        assert {"psnr", "ssim", "lpips_alex", "lpips_vgg", "lpips_alex_01"} <= set(results[name])
+        assert results[name]["frames"] == len(short.test)
+        assert 5 < results[name]["psnr"] < 100
+        assert 0 < results[name]["ssim"] < 1
+    assert results["metrics"]["psnr"] != results["metrics_landmark_tracked"]["psnr"]
+    assert results["metrics_head"]["psnr"] is not None
+    assert "photometrically" in results["test_tracking"]
+    assert "lpips_vgg" in results["metrics_missing"]
+    assert results["metrics"]["lpips_vgg"] is None
+    assert results["gaussians"] == len(load_avatar(finished.avatar)[0].gaussians)
+    assert set(results["stage_seconds"]) == {"tracking", "training", "held_out_tracking", "evaluation"}
+    assert results["peak_memory_mb"] is None or results["peak_memory_mb"] > 50
+    assert results["versions"]["torch"] == torch.__version__
+
+
+def test_a_finished_run_holds_these_files_and_no_others(finished):
+    assert sorted(path.name for path in finished.folder.iterdir()) == [
+        "avatar",
+        "config.yaml",
+        "contact_sheet.png",
+        "results.json",
+        "sequence",
+        "side_by_side.mp4",
+        "stages.json",
+    ]
+
+
+def test_pictures_open_and_show_the_held_out_frames(finished, short):
+    with Image.open(finished.contact_sheet) as sheet:
+        sheet.load()
+        assert sheet.height > 3 * short.height
+    frames, fps = decoded(finished.side_by_side)
+    assert len(frames) == len(short.test)
+    assert fps == pytest.approx(short.fps)
+    assert frames.shape[2] == 3 * short.width
+    band = frames.shape[1] - short.height
+    shown = torch.from_numpy(frames[:, band:, : short.width]).float()
+    truth = short.images[short.test].float()
+    assert (shown - truth).abs().mean() < 8  # 4:2:0 colours blur an image of 64 pixels
+
+
+def test_the_recorded_motion_is_that_of_photometric_tracking(finished, short):
+    """Held-out frames were moved by tracking in head and torso pose, and in nothing else."""
+    _, motion = load_avatar(finished.avatar)
+    tracked, test = short.parameters, short.test
+    assert motion.test.tolist() == test.tolist()
+    assert motion.train.tolist() == short.train.tolist()
+    assert not torch.equal(motion.parameters.neck[test], tracked.neck[test])
+    for name in ("expression", "eyes", "jaw"):
+        torch.testing.assert_close(getattr(motion.parameters, name)[test], getattr(tracked, name)[test])
+
+
+def test_measuring_again_finds_the_same(finished, no_assets):
+    before = json.loads(finished.results.read_text())
+    pipeline.evaluate(finished, device=CPU)
+    after = json.loads(finished.results.read_text())
+    assert after["metrics"] == before["metrics"]
+    assert after["psnr_per_frame"] == before["psnr_per_frame"]
+
+
+def test_the_command_line_says_where_to_look(finished, no_assets, monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "60")
+    monkeypatch.setattr(sys, "argv", ["stavatar", "evaluate", str(finished.folder)])
+    with pytest.raises(SystemExit) as stop:
+        cli.main()
+    assert not stop.value.code
+    said = capsys.readouterr().out
+    for path in (finished.results, finished.contact_sheet, finished.side_by_side, finished.avatar):
+        assert str(path) in said  # in one piece, however narrow the terminal
+    assert str(finished.tracking_video) not in said  # a run from a sequence has none
+
+
+# ---------------------------------------------------------------------------------------------------- interruptions
+
+
+@pytest.fixture
+def stopping():
+    """Make a function raise an interruption on its n-th call, until it is mended by calling what this returns."""
+    patch = pytest.MonkeyPatch()
+
+    def arrange(owner, name, call):
+        original = getattr(owner, name)
+        calls = iter(range(1, 1000))
+
+        def stop(*arguments, **options):
+            if next(calls) == call:
+                raise KeyboardInterrupt
+            return original(*arguments, **options)
+
+        patch.setattr(owner, name, stop)
+        return patch.undo
+
+    yield arrange
+    patch.undo()
+
+
+def test_a_run_interrupted_in_every_stage_ends_as_an_uninterrupted_one(
+    finished, source, settings, no_assets, stopping, tmp_path
+):
+    run = Run(tmp_path / "run")
+    kept: dict[str, float] = {}
+    moments = [
+        # where it stops, what is there by then: the avatar, a checkpoint
+        (pipeline, "write_sequence", 1, False, False),
+        (Trainer, "train_step", 2, False, True),
+        (Trainer, "track_held_out", 1, False, True),
+        (pipeline, "contact_sheet", 1, True, False),
+    ]
+    for owner, name, call, avatar, saved in moments:
+        mend = stopping(owner, name, call)
+        with pytest.raises(KeyboardInterrupt):
+            pipeline.train_sequence(source, run.folder, settings, device=CPU, resume=True)
+        mend()
+        assert not run.results.exists()
+        assert run.avatar.exists() == avatar, name
+        assert (run.folder / checkpoint.NAME).exists() == saved, name
+        assert {stage: run.seconds[stage] for stage in kept} == kept  # no finished stage was done again
+        kept = run.seconds
+    assert set(kept) == {"tracking", "training", "held_out_tracking"}
+    pipeline.train_sequence(source, run.folder, settings, device=CPU, resume=True)
+
+    expected, found = load_file(finished.avatar / TENSORS), load_file(run.avatar / TENSORS)
+    assert set(found) == set(expected)
+    for key, value in found.items():
+        assert torch.equal(value, expected[key]), key
+    names = [sorted(path.name for path in each.folder.iterdir()) for each in (run, finished)]
+    assert names[0] == names[1]
+
+
+def test_a_tracked_run_without_its_overlay_gets_it_on_resume(source, settings, tmp_path, monkeypatch, small_sequence):
+    """Killed between the sequence and its overlay: nothing is tracked again."""
+    run = Run.start(tmp_path / "run", settings, resume=False)
+    with run.timed("tracking"):
+        write_sequence(small_sequence, run.sequence)
+    monkeypatch.setattr(pipeline, "capture", lambda *_, **__: pytest.fail("captured again"))
+    pipeline.track(tmp_path / "clip.mp4", run, settings, holdout=None)
+    frames, _ = decoded(run.tracking_video)
+    assert len(frames) == len(small_sequence)
+
+
+def test_a_sequence_of_another_head_makes_no_folder(small_sequence, settings, tmp_path):
+    write_sequence(dataclasses.replace(small_sequence, head_model="flame-2023"), tmp_path / "sequence")
+    with pytest.raises(InputError, match="flame-2023"):
+        pipeline.train_sequence(tmp_path / "sequence", tmp_path / "run", settings, device=CPU)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_sequence_without_held_out_frames_is_split(small_sequence, settings, tmp_path, monkeypatch):
+    everything = dataclasses.replace(
+        small_sequence, train=torch.arange(len(small_sequence)), test=torch.empty(0, dtype=torch.int64)
+    )
+    write_sequence(everything, tmp_path / "sequence")
+    monkeypatch.setattr(pipeline, "train", lambda *_, **__: None)
+    monkeypatch.setattr(pipeline, "evaluate", lambda *_, **__: None)
+    run = pipeline.train_sequence(tmp_path / "sequence", tmp_path / "run", settings, device=CPU)
+    assert read_sequence(run.sequence).test.tolist() == [8, 9]
+    assert read_sequence(tmp_path / "sequence").test.tolist() == []  # the user's own stays as it is
+
+
+def test_a_run_that_holds_nothing_out_cannot_be_measured(finished, small_sequence, tmp_path):
+    run = Run(tmp_path)
+    write_sequence(dataclasses.replace(small_sequence, test=torch.empty(0, dtype=torch.int64)), run.sequence)
+    (tmp_path / "avatar").symlink_to(finished.avatar)
+    with pytest.raises(InputError, match="holds out no frames"):
+        pipeline.evaluate(run, device=CPU)
+
+
+# ---------------------------------------------------------------------------------------------------- other views
+
+
+def test_rendering_replays_the_recorded_motion(finished, tmp_path):
+    pipeline.render_motion(finished.folder, tmp_path / "out.mp4", frames=3, device=CPU)
+    frames, fps = decoded(tmp_path / "out.mp4")
+    avatar, motion = load_avatar(finished.avatar)
+    assert fps == pytest.approx(motion.fps)
+    with torch.no_grad():
+        expected = render(avatar(motion.parameters[:3]), motion.camera).image.clamp(0, 1) * 255
+    assert frames.shape == tuple(expected.shape)
+    assert np.abs(frames - expected.numpy()).mean() < 8
+
+
+@pytest.mark.parametrize("folder", ["run", "avatar"])
+def test_orbiting_gives_the_frames_and_the_size_asked_for(finished, tmp_path, folder):
+    path = finished.folder if folder == "run" else finished.avatar
+    pipeline.render_motion(path, tmp_path / "out.mp4", size=96, orbit=True, frames=4, soft=False, device=CPU)
+    frames, _ = decoded(tmp_path / "out.mp4")
+    assert frames.shape == (4, 96, 96, 3)
+    assert (frames.min((1, 2, 3)) < 128).all()  # the head is in every picture
+    assert (frames[:, 0, 0] > 250).all()  # over white
+
+
+def test_all_frames_are_rendered_by_default(finished, tmp_path):
+    pipeline.render_motion(finished.folder, tmp_path / "out.mp4", size=32, soft=False, frames=1000, device=CPU)
+    assert len(decoded(tmp_path / "out.mp4")[0]) == 6
+
+
+def test_a_failed_render_leaves_the_file_that_was_there(finished, tmp_path, stopping):
+    out = tmp_path / "out.mp4"
+    out.write_text("of the user")
+    stopping(pipeline, "render", 2)
+    with pytest.raises(KeyboardInterrupt):
+        pipeline.render_motion(finished.folder, out, frames=3, soft=False, device=CPU)
+    assert out.read_text() == "of the user"
+    assert list(tmp_path.iterdir()) == [out]
+
+
+@pytest.mark.parametrize(("yaw", "pitch"), [(0.5, 0.0), (-0.3, 0.2), (0.0, -0.4), (1.2, 0.7)])
+def test_moving_around_a_point_keeps_it_in_place(yaw, pitch):
+    camera = Camera.frontal(0.9, 300, 128, 96)
+    target = torch.tensor([0.05, -0.1, 0.02])
+    moved = pipeline._around(camera, target, yaw, pitch)
+    torch.testing.assert_close(moved.project(target[None, None]), camera.project(target[None, None]))
+    distance = (camera.position - target).norm()
+    torch.testing.assert_close((moved.position - target).norm(), distance)
+    rotation = moved.world_to_camera[0, :3, :3]
+    torch.testing.assert_close(rotation @ rotation.T, torch.eye(3), atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize(("yaw", "pitch"), [(0.5, 0.0), (-0.3, 0.2), (0.0, -0.4), (1.2, 0.7)])
+def test_moving_a_frontal_camera_is_an_orbit(yaw, pitch):
+    """Positive yaw goes to +x, the side of the avatar's left hand; positive pitch goes up."""
+    moved = pipeline._around(Camera.frontal(0.9, 300, 128, 128), torch.zeros(3), yaw, pitch)
+    orbit = Camera.orbit(torch.zeros(3), 0.9, torch.tensor([yaw]), torch.tensor([pitch]), 300, 128, 128)
+    torch.testing.assert_close(moved.world_to_camera, orbit.world_to_camera, atol=1e-6, rtol=0)
+    expected = [math.sin(yaw) * math.cos(pitch), math.sin(pitch), math.cos(yaw) * math.cos(pitch)]
+    torch.testing.assert_close(moved.position[0], 0.9 * torch.tensor(expected), atol=1e-6, rtol=0)
+
+
+def test_the_left_ear_comes_into_view_with_positive_yaw(head):
+    """Of a head that looks along +z, x > 0 is its left: from there the left side is nearer than the right."""
+    camera = pipeline._around(Camera.frontal(1.0, 300, 128, 128), torch.zeros(3), math.radians(40), 0.0)
+    ears = head.template[head.faces[head.faces_in("ears")].unique()]
+    depth = camera.to_camera(ears[None])[0, :, 2]
+    assert depth[ears[:, 0] > 0.05].mean() < depth[ears[:, 0] < -0.05].mean()
+
+
+# ---------------------------------------------------------------------------------------------------- devices
+
+
+def test_devices_by_name(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert pipeline.choose_device("auto") == pipeline.choose_device("cpu") == CPU
+    with pytest.raises(BackendError, match="torch sees no CUDA GPU"):
+        pipeline.choose_device("cuda")
+    with pytest.raises(InputError, match="expected auto, cpu or cuda"):
+        pipeline.choose_device("tpu")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert pipeline.choose_device("auto") == pipeline.choose_device("cuda") == torch.device("cuda")
+
+
+# ---------------------------------------------------------------------------------------------------- the whole way
+
+
+@pytest.mark.slow
+def test_a_rendered_performance_becomes_an_avatar(tmp_path):
+    """Video in, avatar out: decoding, detection, matting, tracking, training and measuring, nothing replaced."""
+    try:
+        for name in ("face_landmarker", "selfie_segmenter"):
+            assets.path(name)
+    except AssetError as reason:
+        pytest.skip(str(reason))
+    changes = ["capture.size=128", "network.uv_size=32", "network.width=0.125", "training.steps=20", "pose.passes=[]"]
+    small = config.override(config.preset("cpu"), [*changes, "pose.iterations=2"])
+    video = tmp_path / "talk.mp4"
+    truth = pipeline.synthesise(video, frames=40, size=256, seed=0, noise=0.01)
+    assert truth.is_file()
+    run = pipeline.reconstruct(video, tmp_path / "run", small, holdout=4, device=CPU)
+
+    sequence = read_sequence(run.sequence)
+    assert (sequence.width, sequence.height) == (128, 128)
+    assert len(sequence.test) == 4
+    results = json.loads(run.results.read_text())
+    assert results["protocol"]["holdout"] == 4
+    assert set(results["stage_seconds"]) == {
+        "capture",
+        "tracking",
+        "tracking_video",
+        "training",
+        "held_out_tracking",
+        "evaluation",
+    }
+    assert len(decoded(run.tracking_video)[0]) == len(sequence)
+    # Far better than showing nothing: a white picture.
+    white = (1 - sequence.image(sequence.test)).square().mean((1, 2, 3))
+    assert results["metrics"]["psnr"] > float((-10 * white.log10()).mean()) + 6
