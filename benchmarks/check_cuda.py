@@ -34,7 +34,7 @@ def scene(batch: int, count: int) -> dict[str, torch.Tensor]:
 
 
 def draw(values: dict[str, torch.Tensor], backend: str, device: str, degree: int) -> dict[str, torch.Tensor]:
-    leaves = {name: value.to(device).requires_grad_() for name, value in values.items()}
+    leaves = {name: value.clone().to(device).requires_grad_() for name, value in values.items()}
     camera = Camera.frontal(1.0, 120.0, 72, 56).to(device)
     view = rasterize(
         *leaves.values(), camera, sh_degree=degree, background=torch.ones(3, device=device), backend=backend
