@@ -34,7 +34,7 @@ REFERENCE_SIZES = ((300, 48),)
 
 
 def head_of_gaussians(count: int, device: str) -> dict[str, Tensor]:
-    """Gaussians spread evenly over an ellipsoid 24 cm high, sized to cover it, with the opacities of a trained avatar."""
+    """Gaussians spread evenly over an ellipsoid 24 cm high, sized to cover it, mostly opaque as in a trained avatar."""
     draw = torch.Generator().manual_seed(0)
     directions = torch.nn.functional.normalize(torch.randn(1, count, 3, generator=draw), dim=-1)
     depth = 1 + 0.02 * torch.randn(1, count, 1, generator=draw)
@@ -134,7 +134,7 @@ def main() -> None:
 
     rows = []
     print(
-        f"{'backend':10} {'Gaussians':>9} {'pixels':>6} {'forward':>9} {'+ statistics':>12} {'+ backward':>10}   ms, median"
+        f"{'backend':10} {'Gaussians':>9} {'pixels':>6} {'forward':>9} {'+ statistics':>12} {'+ backward':>10}  median ms"
     )
     for backend in backends:
         for count, pixels in REFERENCE_SIZES if backend == "reference" else SIZES:
