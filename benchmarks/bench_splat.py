@@ -133,9 +133,7 @@ def main() -> None:
     backends = arguments.backend or ["reference", "cpu", *(["cuda"] if has_cuda else [])]
 
     rows = []
-    print(
-        f"{'backend':10} {'Gaussians':>9} {'pixels':>6} {'forward':>9} {'+ statistics':>12} {'+ backward':>10}  median ms"
-    )
+    print(f"{'backend':10} {'Gaussians':>9} {'pixels':>6} {'forward':>9} {'+ statistics':>12} {'+ backward':>10}  (ms)")
     for backend in backends:
         for count, pixels in REFERENCE_SIZES if backend == "reference" else SIZES:
             row = measure(backend, count, pixels, arguments.repeats)
