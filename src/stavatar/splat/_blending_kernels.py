@@ -17,6 +17,7 @@ The slots of row m are slots[m]:slots[m + 1].
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 from numba import prange
@@ -97,66 +98,78 @@ def sort_into_tiles(order, means2d, conics, opacities, colors, extra, width, hei
     return splats, rows, slots, starts, entries
 
 
-@kernel()
-def _blend_tile(first, last, left, top, splats, rows, entries, more, scratch, lanes, sums):  # type: ignore[no-untyped-def]
-    """Blend one tile. scratch holds for each row, 16 values each: transmittance, red, green, blue, weight of the
-    current Gaussian, and `more` further channels. `sums` [P, 2] receives (pixels, weight) of each slot, unless it is
-    empty; `lanes` is scratch of 2 * 16.
+def _tile_blender(counted: bool) -> Callable[..., None]:
+    """The kernel that blends one tile, compiled with or without statistics.
+
+    A fixed choice inside the row loop costs nothing, and that loop alone is long enough to be vectorised as a whole.
     """
-    step = (5 + more) * TILE
-    pixel_x, pixel_y = _f(left) + _f(0.5), _f(top) + _f(0.5)
-    counted = sums.shape[0] > 0
-    for e in range(first, last):
-        m = entries[e, 0]
-        mean_x, mean_y, half_a, b, half_c = splats[m, 0], splats[m, 1], splats[m, 2], splats[m, 3], splats[m, 4]
-        opacity, red, green, blue = splats[m, 5], splats[m, 6], splats[m, 7], splats[m, 8]
-        offset_x = pixel_x - mean_x
-        for j in range(2 * TILE):
-            lanes[_u(j)] = _f(0)
-        for y in range(max(rows[m, 0] - top, 0), min(rows[m, 1] - top, TILE)):
-            dy = _f(y) + pixel_y - mean_y
-            slope, constant = b * dy, half_c * dy * dy
-            base = _u(y * step)
-            for x in range(TILE):
-                at = base + _u(x)
-                dx = _f(x) + offset_x
-                sigma = constant + dx * (half_a * dx + slope)
-                before = scratch[at]
-                alpha = min(opacity * _exp_negative(min(sigma, _f(6))), _MOST)
-                alpha = alpha * _f((alpha >= _LEAST) & (sigma >= _f(0)))
-                weight = alpha * before
-                after = before - weight
-                live = after > _END
-                weight = weight if live else _f(0)
-                scratch[at] = after if live else -abs(before)
-                scratch[at + _u(TILE)] += weight * red
-                scratch[at + _u(2 * TILE)] += weight * green
-                scratch[at + _u(3 * TILE)] += weight * blue
-                scratch[at + _u(4 * TILE)] = weight
-            for k in range(more):
-                value = splats[m, 9 + k]
-                for x in range(TILE):
-                    scratch[base + _u((5 + k) * TILE) + _u(x)] += scratch[base + _u(4 * TILE) + _u(x)] * value
+
+    @kernel()
+    def blend_tile(first, last, left, top, splats, rows, entries, more, scratch, lanes, sums):  # type: ignore[no-untyped-def]
+        """scratch holds for each row, 16 values each: transmittance, red, green, blue, weight of the current Gaussian,
+        and `more` further channels. With statistics `sums` [P, 2] receives (pixels, weight) of each slot; `lanes` is
+        scratch of 2 * 16.
+        """
+        step = (5 + more) * TILE
+        pixel_x, pixel_y = _f(left) + _f(0.5), _f(top) + _f(0.5)
+        for e in range(first, last):
+            m = entries[e, 0]
+            mean_x, mean_y, half_a, b, half_c = splats[m, 0], splats[m, 1], splats[m, 2], splats[m, 3], splats[m, 4]
+            opacity, red, green, blue = splats[m, 5], splats[m, 6], splats[m, 7], splats[m, 8]
+            offset_x = pixel_x - mean_x
             if counted:
+                for j in range(2 * TILE):
+                    lanes[_u(j)] = _f(0)
+            for y in range(max(rows[m, 0] - top, 0), min(rows[m, 1] - top, TILE)):
+                dy = _f(y) + pixel_y - mean_y
+                slope, constant = b * dy, half_c * dy * dy
+                base = _u(y * step)
                 for x in range(TILE):
-                    weight = scratch[base + _u(4 * TILE) + _u(x)]
-                    lanes[_u(x)] += _f(weight > _f(0))
-                    lanes[_u(TILE) + _u(x)] += weight
-        if counted:
-            pixels, total = _f(0), _f(0)
-            for x in range(TILE):
-                pixels += lanes[_u(x)]
-                total += lanes[_u(TILE) + _u(x)]
-            sums[entries[e, 1], 0] = pixels
-            sums[entries[e, 1], 1] = total
+                    lane = _u(x)
+                    at = base + lane
+                    dx = _f(x) + offset_x
+                    sigma = constant + dx * (half_a * dx + slope)
+                    before = scratch[at]
+                    alpha = min(opacity * _exp_negative(min(sigma, _f(6))), _MOST)
+                    alpha = alpha * _f((alpha >= _LEAST) & (sigma >= _f(0)))
+                    weight = alpha * before
+                    after = before - weight
+                    live = after > _END
+                    weight = weight if live else _f(0)
+                    scratch[at] = after if live else -abs(before)
+                    scratch[at + _u(TILE)] += weight * red
+                    scratch[at + _u(2 * TILE)] += weight * green
+                    scratch[at + _u(3 * TILE)] += weight * blue
+                    scratch[at + _u(4 * TILE)] = weight
+                    if counted:
+                        lanes[lane] += _f(weight > _f(0))
+                        lanes[_u(TILE) + lane] += weight
+                for k in range(more):
+                    value = splats[m, 9 + k]
+                    for x in range(TILE):
+                        scratch[base + _u((5 + k) * TILE) + _u(x)] += scratch[base + _u(4 * TILE) + _u(x)] * value
+            if counted:
+                pixels, total = _f(0), _f(0)
+                for x in range(TILE):
+                    pixels += lanes[_u(x)]
+                    total += lanes[_u(TILE) + _u(x)]
+                sums[entries[e, 1], 0] = pixels
+                sums[entries[e, 1], 1] = total
+
+    return blend_tile
+
+
+_blend_tile = _tile_blender(counted=False)
+_blend_tile_counting = _tile_blender(counted=True)
 
 
 @kernel(parallel=True)
 def blend(  # type: ignore[no-untyped-def]
     splats, rows, starts, entries, tiles, chunks, background, image, alpha, extra, sums
 ):
-    """Blend all tiles into image [H, W, 3], alpha [H, W] and extra [H, W, D]; `sums` as in `_blend_tile`.
+    """Blend all tiles into image [H, W, 3], alpha [H, W] and extra [H, W, D].
 
+    `sums` [P, 2] receives the pixels and the weight of each slot, unless it is empty.
     `tiles` lists the tiles by falling load; worker c of `chunks` takes every `chunks`-th, which balances them.
     """
     height, width, more = extra.shape
@@ -173,7 +186,11 @@ def blend(  # type: ignore[no-untyped-def]
             for y in range(TILE):
                 for x in range(TILE):
                     scratch[y * step + x] = _f(1) if (x < tile_width and y < tile_height) else _f(-1)
-            _blend_tile(starts[t], starts[t + 1], left, top, splats, rows, entries, more, scratch, lanes, sums)
+            first, last = starts[t], starts[t + 1]
+            if sums.shape[0] > 0:
+                _blend_tile_counting(first, last, left, top, splats, rows, entries, more, scratch, lanes, sums)
+            else:
+                _blend_tile(first, last, left, top, splats, rows, entries, more, scratch, lanes, sums)
             for y in range(tile_height):
                 for x in range(tile_width):
                     at = y * step + x

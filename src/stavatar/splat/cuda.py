@@ -5,6 +5,7 @@ gsplat compiles its CUDA extension the first time that it draws, which takes a m
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import Any
 
@@ -32,8 +33,8 @@ def rasterize(
 ) -> Rasterization:
     """See :func:`stavatar.splat.rasterize`; every tensor is float32 on one GPU and has the batch size B of `camera`.
 
-    `pixel_counts` is not counted here: it is the area of the ellipse in which alpha >= 1/255, which knows nothing of the
-    image's border and of what covers the Gaussian. `blending_weights` are exact.
+    `pixel_counts` is not counted here: it is the area of the ellipse in which alpha >= 1/255, which knows nothing of
+    the image's border and of what covers the Gaussian. `blending_weights` are exact.
     """
     gsplat = _gsplat()
     batch, count = opacities.shape
@@ -99,14 +100,20 @@ def rasterize(
     )
 
 
+@functools.cache
 def _gsplat() -> Any:
-    """The module with gsplat's batched kernels."""
+    """The module with gsplat's batched kernels, compiled."""
     try:
         import gsplat
+        from gsplat.cuda._backend import _C as extension
     except ImportError as error:
         raise BackendError(
             f"the cuda rasteriser needs gsplat, which cannot be imported ({error}): pip install stavatar[cuda]"
         ) from error
+    except RuntimeError as error:
+        raise BackendError(f"gsplat's CUDA kernels do not compile on this machine: {error}") from error
+    if extension is None:
+        raise BackendError("gsplat found no CUDA toolkit to compile its kernels: install nvcc or set CUDA_HOME")
     return gsplat
 
 
@@ -122,7 +129,7 @@ def _empty(
 ) -> Rasterization:
     """The picture of no Gaussians, which gsplat's kernels cannot be launched for."""
     batch = len(means)
-    image = means.new_zeros(batch, camera.height, camera.width, 3)
+    image = means.new_zeros(batch, camera.height, camera.width, 3) + colors.sum()  # zero, but part of the graph
     nothing = means.new_zeros(batch, 0)
     return Rasterization(
         image=image if background is None else image + background,

@@ -59,7 +59,7 @@ def rasterize(
     tensors = {"means": means, "quaternions": quaternions, "scales": scales, "opacities": opacities, "colors": colors}
     if extra is not None:
         tensors["extra"] = extra
-    count = means.shape[1] if means.ndim == 3 else 0
+    count = means.shape[1] if means.ndim == 3 else None
     shapes: dict[str, tuple[int | None, ...]] = {
         "means": (count, 3),
         "quaternions": (count, 4),

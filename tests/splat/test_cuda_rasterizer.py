@@ -1,0 +1,74 @@
+"""The cuda backend against the reference and the cpu backend."""
+
+from __future__ import annotations
+
+import math
+from importlib.util import find_spec
+
+import pytest
+import torch
+from splat_scenes import cameras, draw_and_differentiate, random_scene, relative_error
+from test_cpu_rasterizer import SCENES
+
+from stavatar.splat import rasterize
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU"),
+    pytest.mark.skipif(find_spec("gsplat") is None, reason="needs gsplat: pip install stavatar[cuda]"),
+    pytest.mark.timeout(900),  # the first call compiles gsplat
+]
+
+
+@pytest.mark.parametrize("build", SCENES, ids=lambda build: build.__name__)
+def test_agrees_with_the_reference(build) -> None:
+    scene, camera = build()
+    background = torch.tensor([0.2, 0.5, 1.0])
+    truth, true_gradients = draw_and_differentiate(scene, camera, "reference", torch.float64, background=background)
+    on_gpu = {name: tensor.cuda() for name, tensor in scene.items()}
+    result, gradients = draw_and_differentiate(
+        on_gpu, camera.to("cuda"), "cuda", torch.float32, background=background.cuda()
+    )
+    # a Gaussian at the very edge of visibility (alpha = 1/255) may fall on either side of it in fast float32
+    assert ((result.image.cpu() - truth.image).abs() > 1e-5).float().mean() < 1e-3
+    assert (result.image.cpu() - truth.image).abs().max() < 2 / 255 if truth.image.numel() else True
+    assert relative_error(result.alpha, truth.alpha) < 1e-4
+    assert relative_error(result.extra, truth.extra) < 1e-4
+    assert ((result.radii.cpu() - truth.radii).abs() <= 1).all()
+    torch.testing.assert_close(result.means2d.double().cpu(), truth.means2d, rtol=1e-5, atol=1e-4)
+    torch.testing.assert_close(result.depths.double().cpu(), truth.depths, rtol=1e-5, atol=1e-5)
+    assert relative_error(result.blending_weights, truth.blending_weights) < 1e-4
+    for name, gradient in gradients.items():
+        if gradient.numel():
+            assert relative_error(gradient, true_gradients[name]) < 1e-3, name
+
+
+def test_pixel_counts_are_about_the_area_of_an_unoccluded_gaussian() -> None:
+    scene = random_scene(1, size=0.02)
+    scene["means"] *= 0
+    camera = cameras(1, 64, 64)
+    truth, _ = draw_and_differentiate(scene, camera, "reference", torch.float64)
+    on_gpu = {name: tensor.cuda() for name, tensor in scene.items()}
+    result, _ = draw_and_differentiate(on_gpu, camera.to("cuda"), "cuda", torch.float32)
+    count = truth.pixel_counts.item()
+    assert result.pixel_counts.item() == pytest.approx(count, abs=4 * math.sqrt(count))
+
+
+def test_many_extra_channels_are_drawn_in_parts() -> None:
+    scene, camera = random_scene(80), cameras(1, 40, 30)
+    scene["extra"] = torch.randn(1, 80, 40, dtype=torch.float64)
+    truth, true_gradients = draw_and_differentiate(scene, camera, "reference", torch.float64)
+    on_gpu = {name: tensor.cuda() for name, tensor in scene.items()}
+    result, gradients = draw_and_differentiate(on_gpu, camera.to("cuda"), "cuda", torch.float32)
+    assert relative_error(result.extra, truth.extra) < 1e-4
+    for name, gradient in gradients.items():
+        assert relative_error(gradient, true_gradients[name]) < 1e-3, name
+
+
+def test_spherical_harmonics_agree_with_the_cpu_backend() -> None:
+    scene = {name: tensor.float() for name, tensor in random_scene(80, batch=2).items() if name != "extra"}
+    scene["colors"] = torch.randn(2, 80, 16, 3)
+    camera = cameras(2, 40, 30)
+    on_cpu = rasterize(**scene, camera=camera, sh_degree=3)
+    on_gpu = rasterize(**{name: tensor.cuda() for name, tensor in scene.items()}, camera=camera.to("cuda"), sh_degree=3)
+    assert relative_error(on_gpu.image, on_cpu.image.double()) < 1e-4
