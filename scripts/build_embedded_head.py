@@ -16,14 +16,15 @@ import zipfile
 from pathlib import Path
 
 import numpy as np
+import scipy.sparse as sp
+
 from embedded_head.expressions import expression_basis
-from embedded_head.identity import held_out_error, list_targets, principal_components
+from embedded_head.identity import held_out_error, list_targets, population, principal_components
 from embedded_head.labels import label_regions
 from embedded_head.layout import lay_out
 from embedded_head.skinning import joint_rows, skinning_weights
 from embedded_head.source import Source
 from embedded_head.surface import Surface, build_surface
-
 from stavatar.files import write_bytes
 from stavatar.head.model import JOINTS, REGIONS
 
@@ -44,20 +45,44 @@ def main() -> None:
 
 def build(source: Source) -> dict[str, np.ndarray]:
     """All arrays of the file, by name."""
-    surface = build_surface(source)
+    base = source.mesh.vertices
+    targets = list_targets(source)
+    people = population(targets)
+    places = joint_rows(source)
+    # The root joint stays in place for every identity: where a person stands is pose.
+    offsets = np.stack([source.target(path) for path in targets.paths])
+    offsets -= (offsets.transpose(0, 2, 1) @ places[JOINTS.index("root")].toarray().T).transpose(0, 2, 1)
+    average = base + np.tensordot(people.mean(0), offsets, 1)
+
+    surface = build_surface(source, average)
     regions = label_regions(source, surface)
     weights = skinning_weights(source, surface)
-    template, shape_basis, joints, joint_basis = build_identity(source, surface, weights)
-    uv, uv_faces = lay_out(surface, surface.rows @ source.mesh.vertices, regions)  # the base mesh is symmetric
-    print(f"{len(template)} vertices, {len(surface.faces)} faces, {len(uv)} UV vertices")
+    rows = sp.vstack([surface.rows, places], format="csr")  # vertices, then joints
+    offsets = np.stack([rows @ target for target in offsets])
+    _keep_eyeballs_round(surface, rows @ base, offsets)
+    torso = weights[:, JOINTS.index("root")]
+    importance = np.concatenate([1 - (1 - TORSO_IMPORTANCE) * torso, np.zeros(len(JOINTS))])
+    identity = principal_components(people, offsets, importance, COMPONENTS)
+    mean = rows @ base + np.tensordot(people.mean(0), offsets, 1)
+
+    head = np.flatnonzero(torso < 0.5)
+    spread, error = held_out_error(targets, people.mean(0), offsets[:, head], identity[:, head])
+    print(f"identity: {COMPONENTS} components of {len(targets.paths)} targets; heads of unseen people, RMS distance "
+          f"to the average {spread * 1e3:.2f} mm, to the best fit {error * 1e3:.2f} mm")  # fmt: skip
+
+    count = len(weights)
+    template, joints = mean[:count], mean[count:]
+    joints[:3, 0] = 0  # root, neck and jaw lie in the middle plane
+    uv, uv_faces = lay_out(surface, surface.rows @ base, regions)  # the base mesh is symmetric, the average only nearly
+    print(f"{count} vertices, {len(surface.faces)} faces, {len(uv)} UV vertices")
     print({name: int((regions == number).sum()) for number, name in enumerate(REGIONS)})
     return {
         "template": template.astype(np.float32),
-        "shape_basis": shape_basis.astype(np.float16),
+        "shape_basis": identity[:, :count].astype(np.float16),
         "expression_basis": expression_basis(source, surface, template).astype(np.float16),
         "expression_names": np.array(source.expression_names),
         "joints": joints.astype(np.float32),
-        "joint_basis": joint_basis.astype(np.float32),
+        "joint_basis": identity[:, count:].astype(np.float32),
         "weights": weights.astype(np.float32),
         "faces": surface.faces.astype(np.uint16),
         "uv": uv.astype(np.float32),
@@ -66,46 +91,16 @@ def build(source: Source) -> dict[str, np.ndarray]:
     }
 
 
-def build_identity(
-    source: Source, surface: Surface, weights: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Template [V, 3], shape basis [S, V, 3], joints [5, 3] and joint basis [S, 5, 3].
-
-    The root joint stays in place for every identity: where a person stands is pose. Eyeballs stay spheres.
-    """
-    targets = list_targets(source)
-    places = joint_rows(source)
-    base = np.concatenate([surface.rows @ source.mesh.vertices, places @ source.mesh.vertices])
-    vertex_count = surface.rows.shape[0]
-    offsets = np.empty((len(targets.paths), *base.shape))
-    for number, path in enumerate(targets.paths):
-        target = source.target(path)
-        offsets[number, :vertex_count] = surface.rows @ target
-        offsets[number, vertex_count:] = places @ target
-    offsets -= offsets[:, vertex_count : vertex_count + 1]
+def _keep_eyeballs_round(surface: Surface, base: np.ndarray, offsets: np.ndarray) -> None:
+    """Let targets move and scale the eyeballs, but not bend them; `offsets` [targets, V + 5, 3] change in place."""
     for side in ("left_eye", "right_eye"):
-        joint = vertex_count + JOINTS.index(side)
-        _keep_round(offsets, base, surface.vertices_of(side), joint)
-    torso = weights[:, JOINTS.index("root")]
-    importance = np.concatenate([1 - (1 - TORSO_IMPORTANCE) * torso, np.zeros(len(JOINTS))])
-    identity = principal_components(targets, offsets, importance, COMPONENTS)
-    head = np.flatnonzero(torso < 0.5)
-    spread, error = held_out_error(identity, targets, offsets, head)
-    print(f"identity: {COMPONENTS} components of {len(targets.paths)} targets; head of unseen people, RMS distance to "
-          f"the mean {spread * 1e3:.2f} mm, to the best fit {error * 1e3:.2f} mm")  # fmt: skip
-    mean = base + identity.mean
-    joints = mean[vertex_count:]
-    joints[:3, 0] = 0  # root, neck and jaw lie in the middle plane
-    return mean[:vertex_count], identity.basis[:, :vertex_count], joints, identity.basis[:, vertex_count:]
-
-
-def _keep_round(offsets: np.ndarray, base: np.ndarray, ball: np.ndarray, center: int) -> None:
-    """Let targets move and scale an eyeball, but not bend it; in place."""
-    direction = base[ball] - base[center]
-    direction /= np.linalg.norm(direction, axis=1, keepdims=True)
-    relative = offsets[:, ball] - offsets[:, center : center + 1]
-    growth = (relative * direction).sum(-1).mean(1)
-    offsets[:, ball] = offsets[:, center : center + 1] + growth[:, None, None] * direction
+        ball = surface.vertices_of(side)
+        center = surface.rows.shape[0] + JOINTS.index(side)
+        direction = base[ball] - base[center]
+        direction /= np.linalg.norm(direction, axis=1, keepdims=True)
+        relative = offsets[:, ball] - offsets[:, center : center + 1]
+        growth = (relative * direction).sum(-1).mean(1)
+        offsets[:, ball] = offsets[:, center : center + 1] + growth[:, None, None] * direction
 
 
 def npz_bytes(arrays: dict[str, np.ndarray]) -> bytes:

@@ -124,25 +124,22 @@ def _between(value: np.ndarray, names: tuple[str, ...], at: tuple[float, ...]) -
     return {name: np.interp(value, at, np.eye(len(at))[k]) for k, name in enumerate(names)}
 
 
-@dataclass(frozen=True)
-class Identity:
-    """Mean offsets [P, 3] of the sampled people, and components [S, P, 3] of one standard deviation each."""
-
-    mean: np.ndarray
-    basis: np.ndarray
+def population(targets: Targets, people: int = 6000) -> np.ndarray:
+    """Coefficients of the people whose mean and principal components make the identity model."""
+    return sample(targets, people, np.random.default_rng(0))
 
 
 def principal_components(
-    targets: Targets, offsets: np.ndarray, importance: np.ndarray, components: int, people: int = 6000
-) -> Identity:
-    """PCA of `people` samples, in the space of target coefficients (much smaller than that of vertices).
+    coefficients: np.ndarray, offsets: np.ndarray, importance: np.ndarray, components: int
+) -> np.ndarray:
+    """Components [S, P, 3] of one standard deviation each, the strongest first.
+
+    The PCA is done in the space of target coefficients [people, targets], much smaller than that of vertices.
 
     Args:
         offsets: [targets, P, 3].
         importance: [P] how much a vertex counts in the metric.
     """
-    coefficients = sample(targets, people, np.random.default_rng(0))
-    mean = coefficients.mean(0)
     weighted = (offsets * importance[:, None]).reshape(len(offsets), -1)
     covariance = np.cov(coefficients.T)
     values, vectors = np.linalg.eigh(covariance)
@@ -153,17 +150,23 @@ def principal_components(
     # An eigenvector's sign is arbitrary: fix it, so that every machine builds the same head.
     strongest = np.abs(basis.reshape(components, -1)).argmax(1)
     sign = np.sign(basis.reshape(components, -1)[np.arange(components), strongest])
-    return Identity(np.tensordot(mean, offsets, 1), basis * sign[:, None, None])
+    return basis * sign[:, None, None]
 
 
 def held_out_error(
-    identity: Identity, targets: Targets, offsets: np.ndarray, measured: np.ndarray, people: int = 500
+    targets: Targets, average: np.ndarray, offsets: np.ndarray, basis: np.ndarray, people: int = 500
 ) -> tuple[float, float]:
-    """RMS over unseen people of the `measured` vertices: distance to the mean, and to the best fit; metres."""
-    coefficients = sample(targets, people, np.random.default_rng(1))
-    true = (np.tensordot(coefficients, offsets, 1) - identity.mean)[:, measured].reshape(people, -1)
-    basis = identity.basis[:, measured].reshape(len(identity.basis), -1)
-    fit = np.linalg.lstsq(basis.T, true.T, rcond=None)[0].T @ basis
+    """RMS over the vertices of people who are not in `population`: distance to the average, and to the best fit.
+
+    Args:
+        average: mean coefficients [targets] of the population.
+        offsets: [targets, P, 3].
+        basis: [S, P, 3].
+    """
+    coefficients = sample(targets, people, np.random.default_rng(1)) - average
+    true = np.tensordot(coefficients, offsets, 1).reshape(people, -1)
+    flat = basis.reshape(len(basis), -1)
+    fit = np.linalg.lstsq(flat.T, true.T, rcond=None)[0].T @ flat
 
     def rms(difference: np.ndarray) -> float:
         return float(np.sqrt((difference.reshape(people, -1, 3) ** 2).sum(-1).mean()))

@@ -32,7 +32,7 @@ DENSITY = {
 """Texels per area of skin that each region aims at, relative to the cheeks."""
 
 RIGIDITY = {"face": 1.0, "forehead": 2.0, "nose": 1.0, "eyes": 1.5, "lips": 1.5}
-"""How much distortion of a region counts; elsewhere 0.06."""
+"""How much distortion of a region counts; elsewhere 0.12."""
 
 ROUNDS = 30
 LOOSENESS = 0.1  # weight of what closes the holes, per area
@@ -92,7 +92,7 @@ def lay_out(surface: Surface, vertices: np.ndarray, regions: np.ndarray) -> tupl
 def _wishes(regions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Wanted density and rigidity of each face."""
     density = np.array([DENSITY.get(name, 1.0) for name in REGIONS])
-    rigidity = np.array([RIGIDITY.get(name, 0.06) for name in REGIONS])
+    rigidity = np.array([RIGIDITY.get(name, 0.12) for name in REGIONS])
     return density[regions], rigidity[regions]
 
 
@@ -199,7 +199,7 @@ def _close_slit(loop: list[int], points: np.ndarray) -> np.ndarray:
     start = min(range(len(loop)), key=lambda k: points[loop[k], 0])
     loop = loop[start:] + loop[:start]
     end = max(range(len(loop)), key=lambda k: points[loop[k], 0])
-    there, back = loop[: end + 1], [loop[0], *loop[:end - 1:-1]]
+    there, back = loop[: end + 1], [loop[0], *loop[: end - 1 : -1]]
     triangles = []
     i = j = 0
     while i < len(there) - 1 or j < len(back) - 1:
@@ -268,7 +268,6 @@ class _Energy:
     def __init__(self, faces: np.ndarray, rest_inverse: np.ndarray, weight: np.ndarray, box: np.ndarray) -> None:
         self.faces, self.rest_inverse, self.weight, self.box = faces, rest_inverse, weight, box
         self.stiffness = STIFFNESS
-        count = faces.max() + 1
         # Gradient of each face's Jacobian by its corners: J = [x1 - x0, x2 - x0] rest_inverse.
         self.corner = np.concatenate([-rest_inverse.sum(1, keepdims=True), rest_inverse], 1)  # [F, 3, 2]
 

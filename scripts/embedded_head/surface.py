@@ -14,7 +14,7 @@ from scipy.sparse.csgraph import connected_components
 
 from embedded_head.source import Source
 
-# Where the bust ends, in the base mesh: below the collar bones, and across the deltoid muscles.
+# Where the bust of the average person ends: below the collar bones, and across the deltoid muscles.
 CHEST_HEIGHT = 0.475
 ARM_POINT = np.array([0.19, 0.50])
 ARM_NORMAL = np.array([0.82, -0.57])
@@ -50,15 +50,17 @@ class Surface:
         return np.unique(self.faces[self.of_chart(*charts)])
 
 
-def build_surface(source: Source) -> Surface:
+def build_surface(source: Source, average: np.ndarray) -> Surface:
     """Skin down to the upper chest, the mouth's inside, tongue, teeth and the visible part of the eyeballs.
+
+    `average` [N, 3] are the base vertices of the average person, on whom the bust's edges are straight.
 
     Left out: the sockets behind the eyeballs, which nothing ever shows, and the lashes, whose stiff sheets of
     triangles in front of the eyes hide lids and iris from tracking and give splats a surface that no face has.
     """
     return _merge(
         [
-            _bust(source),
+            _bust(source, average),
             _eyeball(source, "helper-l-eye", "left_eye"),
             _eyeball(source, "helper-r-eye", "right_eye"),
             _split(_group(source, "helper-upper-teeth", "upper_teeth")),
@@ -81,15 +83,14 @@ def mean_row(source: Source, vertices: np.ndarray) -> sp.csr_matrix:
     return sp.csr_matrix(entries, shape=(1, len(source.mesh.vertices)))
 
 
-def _bust(source: Source) -> Surface:
+def _bust(source: Source, average: np.ndarray) -> Surface:
     """Skin and the mouth's inside, cut off below the chest's plane and beyond the arms' along straight edges."""
-    mesh = source.mesh
     bust = _body(source)
     for side in (-1, 1):
-        position = bust.rows @ mesh.vertices
+        position = bust.rows @ average
         offset = np.stack([side * position[:, 0], position[:, 1]], 1) - ARM_POINT
-        bust = _clip(bust, offset @ ARM_NORMAL, mesh.vertices)
-    bust = _clip(bust, CHEST_HEIGHT - (bust.rows @ mesh.vertices)[:, 1], mesh.vertices)
+        bust = _clip(bust, offset @ ARM_NORMAL)
+    bust = _clip(bust, CHEST_HEIGHT - (bust.rows @ average)[:, 1])
     return _largest_skin(bust)
 
 
@@ -114,9 +115,7 @@ def _body(source: Source) -> Surface:
 
 def _group(source: Source, group: str, chart: str) -> Surface:
     mesh = source.mesh
-    return _from_quads(
-        source, np.flatnonzero(mesh.in_group(group)), np.full(len(mesh.quads), CHARTS.index(chart))
-    )
+    return _from_quads(source, np.flatnonzero(mesh.in_group(group)), np.full(len(mesh.quads), CHARTS.index(chart)))
 
 
 def _from_quads(source: Source, quads: np.ndarray, chart: np.ndarray) -> Surface:
@@ -151,7 +150,7 @@ def _largest_skin(surface: Surface) -> Surface:
     return Surface(surface.rows, surface.faces[keep], surface.corner_uv[keep], surface.chart[keep], surface.quad[keep])
 
 
-def _clip(surface: Surface, distance: np.ndarray, base: np.ndarray) -> Surface:
+def _clip(surface: Surface, distance: np.ndarray) -> Surface:
     """Keep the side of a plane where `distance` [V] is negative; new vertices lie on the edges it cuts.
 
     Vertices close to the plane are first moved onto it along an edge, so that no slivers arise.
