@@ -37,8 +37,9 @@ def capture(source: Path, size: int, max_frames: int | None = None, progress: St
             looked at.
         AssetError: the landmarker's or the segmenter's model is missing.
     """
+    opened = open_source(source)
     landmarker, segmenter = assets.path("face_landmarker"), assets.path("selfie_segmenter")
-    shot = find_shot(open_source(source), max_frames, progress)
+    shot = find_shot(opened, max_frames, progress)
     if len(shot) * size * size * 4 > MOST_BYTES:
         most = MOST_BYTES // (size * size * 4)
         raise InputError(

@@ -127,16 +127,18 @@ class VideoFile:
         """All frames that can be decoded without errors; `damage` notes where that first fails."""
         packets = container.demux(stream)
         seconds = 0.0
-        while True:
+        reading = True
+        while reading:
             try:
                 packet = next(packets, None)
             except av.FFmpegError:  # the file cannot be read on
                 self._note_damage(seconds)
-                return
-            if packet is None:
-                return
+                packet = None
+            reading = packet is not None
             try:
-                decoded = packet.decode()
+                decoded = stream.codec_context.decode(packet)  # None asks for the frames still inside the decoder
+            except av.EOFError:
+                return
             except av.FFmpegError:  # one picture is broken, those after it may be whole
                 self._note_damage(seconds)
                 continue
@@ -208,7 +210,11 @@ def _read_image(file: Path) -> np.ndarray:
             if image.mode[0] in "IF":
                 raise InputError(f"{file} has more than 8 bits a channel: save it with 8")
             upright = ImageOps.exif_transpose(image).convert("RGBA")
-    except (OSError, UnidentifiedImageError, SyntaxError, Image.DecompressionBombError) as error:
+    except Image.DecompressionBombError as error:
+        raise InputError(
+            f"{file} has more pixels than can be read, no more than {MAX_SIDE} a side: make it smaller"
+        ) from error
+    except (OSError, UnidentifiedImageError, SyntaxError) as error:
         raise InputError(f"{file} cannot be read as an image: {error}") from error
     return _over_white(np.asarray(upright))
 
