@@ -44,7 +44,13 @@ class Fragments:
 
 
 def rasterize_mesh(
-    vertices: Tensor, faces: Tensor, camera: Camera, *, cull_back_faces: bool = True, near: float = 0.01
+    vertices: Tensor,
+    faces: Tensor,
+    camera: Camera,
+    *,
+    cull_back_faces: bool = True,
+    near: float = 0.01,
+    out: Fragments | None = None,
 ) -> Fragments:
     """Find the nearest face behind each pixel's centre.
 
@@ -56,21 +62,26 @@ def rasterize_mesh(
         camera: one camera.
         cull_back_faces: leave out faces that are seen from inside.
         near: metres; a face is dropped as a whole when any of its corners is nearer than this (or behind the camera).
+        out: fragments of the same size to overwrite and return; fresh memory costs as much as drawing does.
     """
     if len(camera) != 1:
         raise ValueError(f"rasterize_mesh draws one camera at a time, got {len(camera)}")
     points = camera.to_camera(vertices.detach().cpu()[None])[0]
-    face, barycentric, depth = _rasterize(
+    if out is None:
+        size = (camera.height, camera.width)
+        out = Fragments(torch.empty(size, dtype=torch.int32), torch.empty(*size, 3), torch.empty(size))
+    _rasterize(
         points.double().numpy(),
         np.ascontiguousarray(faces.cpu().numpy(), dtype=np.int64),
         camera.focal[0].double().numpy(),
         camera.center[0].double().numpy(),
-        camera.width,
-        camera.height,
         cull_back_faces,
         near,
+        out.face.numpy(),
+        out.barycentric.numpy(),
+        out.depth.numpy(),
     )
-    return Fragments(torch.from_numpy(face), torch.from_numpy(barycentric), torch.from_numpy(depth))
+    return out
 
 
 def interpolate(fragments: Fragments, attributes: Tensor) -> Tensor:
@@ -163,17 +174,15 @@ def _edge(grid, p, q, x, y):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(cache=True, parallel=True, error_model="numpy")
-def _rasterize(points, faces, focal, center, width, height, cull, near):  # type: ignore[no-untyped-def]
+def _rasterize(points, faces, focal, center, cull, near, face, barycentric, depth):  # type: ignore[no-untyped-def]
+    height, width = face.shape
     grid, inverse, usable = _project(points, focal, center, near)
     box, sorted_faces, start = _bin_faces(faces, grid, usable, width, height, cull)
-    face = np.empty((height, width), np.int32)
-    barycentric = np.empty((height, width, 3), np.float32)
-    depth = np.empty((height, width), np.float32)
     for band in numba.prange(len(start) - 1):
         first, last = band * BAND, min((band + 1) * BAND, height)
         face[first:last] = -1
         barycentric[first:last] = 0
-        nearest = np.zeros((last - first, width))  # inverse depth
+        depth[first:last] = 0  # holds inverse depths, which are linear in the image, until the band is done
         for k in range(start[band], start[band + 1]):
             f = sorted_faces[k]
             x0, x1, y0, y1 = box[f, 0], box[f, 1], max(box[f, 2], first), min(box[f, 3], last - 1)
@@ -193,9 +202,9 @@ def _rasterize(points, faces, focal, center, width, height, cull, near):  # type
                 for px in range(x0, x1 + 1):
                     if (ea - least_a) | (eb - least_b) | (ec - least_c) >= 0:  # no sign bit: inside all three edges
                         wa, wb, wc = ea * scale_a, eb * scale_b, ec * scale_c
-                        total = wa + wb + wc  # the inverse depth is linear in the image
-                        if total > nearest[py - first, px]:
-                            nearest[py - first, px] = total
+                        total = wa + wb + wc
+                        if np.float32(total) > depth[py, px]:
+                            depth[py, px] = total
                             face[py, px] = f
                             if turned:
                                 wb, wc = wc, wb
@@ -211,8 +220,7 @@ def _rasterize(points, faces, focal, center, width, height, cull, near):  # type
                 row_c += cy
         for py in range(first, last):
             for px in range(width):
-                depth[py, px] = 1 / nearest[py - first, px] if face[py, px] >= 0 else np.inf
-    return face, barycentric, depth
+                depth[py, px] = 1 / depth[py, px] if face[py, px] >= 0 else np.inf
 
 
 @numba.njit(cache=True, parallel=True)

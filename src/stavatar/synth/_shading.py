@@ -5,8 +5,10 @@ from __future__ import annotations
 import numba
 import numpy as np
 
-SKIN, EYE, HAIR = 0, 1, 2
-"""How a face answers to light."""
+SKIN, EYE, HAIR, MOUTH, INSIDE = 0, 1, 2, 3, 4
+"""How a face answers to light. MOUTH: inside of the mouth and teeth, which light reaches from the front only. INSIDE:
+the back of the skin, seen through gaps between the parts of the mouth; dark."""
+_DARK = np.array([0.016, 0.006, 0.005], np.float32)
 
 SUPERSAMPLE = 2
 
@@ -100,7 +102,8 @@ def shade(  # type: ignore[no-untyped-def]
 
     `faces` [F, 3], `material` [F], `uv` [F, 3, 2] and `eye_directions` [F, 3, 3] (position on the eyeball's unit sphere
     in the eyeball's own frame; read where the material is EYE) describe the mesh; `vertices` and `normals` [V, 3] pose
-    it. `background` [H, W, 3] is linear. `gamma` is :data:`GAMMA`. `noise` [H, W, 3] is added to the sRGB values, in [0, 1].
+    it. `background` [H, W, 3] is linear. `gamma` is :data:`GAMMA`. `noise` [H, W, 3] is added to the sRGB
+    values, in [0, 1].
     """
     height, width = out.shape[:2]
     samples = SUPERSAMPLE * SUPERSAMPLE
@@ -115,6 +118,12 @@ def shade(  # type: ignore[no-untyped-def]
                     green += background[y, x, 1]
                     blue += background[y, x, 2]
                     continue
+                kind = material[f]
+                if kind == INSIDE:
+                    red += _DARK[0]
+                    green += _DARK[1]
+                    blue += _DARK[2]
+                    continue
                 a, b, c = faces[f, 0], faces[f, 1], faces[f, 2]
                 wa, wb, wc = barycentric[sy, sx, 0], barycentric[sy, sx, 1], barycentric[sy, sx, 2]
                 nx = wa * normals[a, 0] + wb * normals[b, 0] + wc * normals[c, 0]
@@ -128,7 +137,6 @@ def shade(  # type: ignore[no-untyped-def]
                 length = np.float32(1) / np.sqrt(vx * vx + vy * vy + vz * vz)
                 vx, vy, vz = vx * length, vy * length, vz * length
 
-                kind = material[f]
                 wrap, power = np.float32(0.25), 22
                 if kind == EYE:
                     dx = wa * eye_directions[f, 0, 0] + wb * eye_directions[f, 1, 0] + wc * eye_directions[f, 2, 0]
@@ -152,20 +160,24 @@ def shade(  # type: ignore[no-untyped-def]
                 lb = ground[2] + (sky[2] - ground[2]) * up
                 shine = np.float32(0)
                 for k in range(len(lights)):
+                    if kind == MOUTH and lights[k, 2] < 0:
+                        continue
                     cosine = nx * lights[k, 0] + ny * lights[k, 1] + nz * lights[k, 2]
                     soft = max((cosine + wrap) / (1 + wrap), np.float32(0))
                     hard = max(cosine, np.float32(0))
                     # Light that has travelled through skin comes out red at the edge of the shadow.
                     bleed = soft if kind == SKIN else np.float32(0.5) * (soft + hard)
                     lr += light_colours[k, 0] * bleed
-                    lg += light_colours[k, 1] * (np.float32(0.35) * bleed + np.float32(0.65) * hard)
-                    lb += light_colours[k, 2] * (np.float32(0.25) * bleed + np.float32(0.75) * hard)
+                    lg += light_colours[k, 1] * (np.float32(0.5) * bleed + np.float32(0.5) * hard)
+                    lb += light_colours[k, 2] * (np.float32(0.4) * bleed + np.float32(0.6) * hard)
                     hx, hy, hz = lights[k, 0] + vx, lights[k, 1] + vy, lights[k, 2] + vz
                     length = np.float32(1) / (np.sqrt(hx * hx + hy * hy + hz * hz) + np.float32(1e-9))
                     highlight = (nx * hx + ny * hy + nz * hz) * length
                     if highlight > np.float32(0.6) and hard > 0:  # 0.6^14 < 0.001
                         shine += light_colours[k, 1] * highlight**power
                 facing = 1 - max(nx * vx + ny * vy + nz * vz, np.float32(0))
+                if kind == MOUTH:
+                    facing = np.float32(0)
                 shine = gloss * (np.float32(0.16) * shine + np.float32(0.10) * facing**4 * up)
                 if kind == HAIR:
                     red += r * lr + shine * (np.float32(0.3) + 2 * r)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import torch
 from scipy.ndimage import distance_transform_edt
@@ -15,11 +17,48 @@ from stavatar.synth._noise import fractal_noise, smoothstep, value_noise
 from stavatar.synth.subject import Subject
 
 TEXTURE_SIZE = 1536
+_SOFT = ("lips", "ears", "nose", "neck")  # regions whose borders blend
 
 
 def linear(srgb: tuple[float, float, float] | np.ndarray) -> np.ndarray:
     """sRGB in [0, 1] -> linear light, with the plain 2.2 power that rendering undoes."""
     return np.asarray(srgb, np.float64) ** 2.2
+
+
+@dataclass(frozen=True)
+class _Texels:
+    """The N texels that lie on the head.
+
+    Attributes:
+        head: the model.
+        ruler: its face-sized coordinates.
+        face: [N] face of each texel.
+        points: [N, 3] template positions, metres.
+        at: [N, 3] template positions in ruler units.
+        soft: region name -> [N] share in [0, 1], blending over the region's border.
+        seed: of all noises.
+    """
+
+    head: HeadModel
+    ruler: Ruler
+    face: np.ndarray
+    points: np.ndarray
+    at: np.ndarray
+    soft: dict[str, np.ndarray]
+    seed: int
+
+    def within(self, *regions: str) -> np.ndarray:
+        """[N] bool: on a face of these regions."""
+        return in_region(self.head, *regions)[self.face]
+
+    def noise(self, wavelength: float, layer: int, stretch: tuple[float, float, float] = (1, 1, 1)) -> np.ndarray:
+        """Value noise [N] in [-1, 1]; a stretch below 1 draws it out along that axis."""
+        return value_noise(self.points * np.array(stretch), wavelength, self.seed + layer)
+
+    def spot(self, centre: tuple[float, float], radius: tuple[float, float]) -> np.ndarray:
+        """A soft ellipse on both sides of the face, in ruler units [N]."""
+        x, y = np.abs(self.at[:, 0]), self.at[:, 1]
+        return np.exp(-(((x - centre[0]) / radius[0]) ** 2) - ((y - centre[1]) / radius[1]) ** 2)
 
 
 def paint_head(head: HeadModel, subject: Subject, size: int = TEXTURE_SIZE) -> np.ndarray:
@@ -34,171 +73,145 @@ def paint_head(head: HeadModel, subject: Subject, size: int = TEXTURE_SIZE) -> n
     layout = rasterize_mesh(corners, head.uv_faces, camera, cull_back_faces=False)
     covered = layout.face >= 0
 
-    shares = [vertex_share(head, in_region(head, name)) for name in ("lips", "ears", "nose")]
-    attributes = torch.cat([head.template, torch.from_numpy(np.stack(shares, 1)).float()], 1)
-    texels = interpolate(layout, attributes[head.faces])[covered].double().numpy()
-    painted = _paint(head, subject, layout.face[covered].long().numpy(), texels[:, :3], *texels[:, 3:].T)
+    shares = np.stack([vertex_share(head, in_region(head, name)) for name in _SOFT], 1)
+    attributes = torch.cat([head.template, torch.from_numpy(shares).float()], 1)
+    values = interpolate(layout, attributes[head.faces])[covered].double().numpy()
+    ruler = Ruler.of(head)
+    texels = _Texels(
+        head,
+        ruler,
+        layout.face[covered].long().numpy(),
+        values[:, :3],
+        ruler.measure(values[:, :3]),
+        dict(zip(_SOFT, values[:, 3:].T, strict=True)),
+        subject.seed * 97,
+    )
+
+    colour, gloss = _skin(texels, subject)
+    colour, gloss = _lips(texels, subject, colour, gloss)
+    colour = _eye_rims(texels, subject, colour)
+    colour, gloss = _hair_roots(texels, subject, colour, gloss)
+    colour, gloss = _mouth(texels, colour, gloss)
+    colour, gloss = _shirt(texels, subject, colour, gloss)
 
     texture = np.zeros((size, size, 4), np.float32)
-    texture[covered.numpy()] = painted
+    texture[covered.numpy()] = np.clip(np.concatenate([colour, gloss[:, None]], 1), 0, 1)
     rows, columns = distance_transform_edt(~covered.numpy(), return_distances=False, return_indices=True)
     return np.ascontiguousarray(texture[rows, columns])
-
-
-def _paint(
-    head: HeadModel,
-    subject: Subject,
-    face: np.ndarray,
-    points: np.ndarray,
-    lips: np.ndarray,
-    ears: np.ndarray,
-    nose: np.ndarray,
-) -> np.ndarray:
-    """Albedo and gloss [N, 4] of texels on faces [N] at template positions [N, 3]; soft masks of three regions [N]."""
-    ruler = Ruler.of(head)
-    at = ruler.measure(points)
-    x, y, z = np.abs(at[:, 0]), at[:, 1], at[:, 2]
-    seed = subject.seed * 97
-
-    blotches = fractal_noise(points, 0.03, 4, seed)
-    pores = value_noise(points, 0.0016, seed + 11) + 0.6 * value_noise(points, 0.0008, seed + 12)
-    colour = linear(subject.skin) * (1 + 0.07 * blotches + 0.05 * pores)[:, None]
-
-    # Blood shows on cheeks, nose and ears, and around the eyes the skin is darker.
-    blush = 0.8 * _spot(at, (0.72, -0.75), (0.42, 0.35)) * smoothstep(0.0, 0.3, z - ruler.axis_z)
-    blush += 0.7 * nose * smoothstep(-0.3, -0.75, y) + 0.6 * ears + 0.25 * _spot(at, (0.0, -2.1), (0.5, 0.3))
-    colour *= 1 - blush[:, None] * np.array([0.04, 0.24, 0.20])
-    eye_ring = _spot(at, (0.5, -0.08), (0.42, 0.24)) * (z > 0)
-    colour *= 1 - eye_ring[:, None] * np.array([0.14, 0.22, 0.20])
-
-    colour = _freckles(colour, subject, points, x, y, z, seed)
-    beard = subject.beard * smoothstep(-0.85, -1.2, y) * smoothstep(-3.2, -2.2, y) * smoothstep(-1.2, -0.3, z)
-    beard *= (1 - lips) * smoothstep(1.25, 0.9, x) * (in_region(head, "face", "lips", "neck")[face])
-    stubble = np.clip(0.55 + 0.9 * value_noise(points, 0.0011, seed + 31), 0, 1)
-    colour = _mix(colour, 0.6 * linear(subject.hair) + 0.1 * linear(subject.skin), 0.75 * beard * stubble)
-
-    lip = smoothstep(0.15, 0.75, lips)
-    lip_colour = linear(subject.skin) * np.array([0.82, 0.44, 0.44]) + np.array([0.03, 0.0, 0.005])
-    crease = 1 + 0.12 * value_noise(points * np.array([1, 0.25, 0.25]), 0.0011, seed + 41)
-    colour = _mix(colour, lip_colour * crease[:, None], 0.85 * lip)
-    gloss = 0.28 + 0.3 * lip + 0.12 * nose
-
-    colour = _mix(
-        colour,
-        0.5 * linear(subject.hair),
-        _brows(subject, points, at, seed) * in_region(head, "face", "forehead", "eyes", "nose")[face],
-    )
-    margin = _lid_margin(head, points)
-    on_lid = in_region(head, "eyes")[face] & ~lashes(head)[face]
-    colour = _mix(colour, linear((0.16, 0.09, 0.08)), 0.85 * margin * on_lid)
-
-    # Roots of the hair thin out over the hairline in strands.
-    strands = value_noise(points * np.array([1, 0.12, 1]), 0.0011, seed + 51)
-    depth = ruler.above_hairline(at) + 0.10 * strands + 0.06 * value_noise(points, 0.012, seed + 52)
-    roots = smoothstep(-0.06, 0.16, depth) * in_region(head, "scalp", "forehead", "face", "neck")[face]
-    scalp_cover = 1.0 if subject.hair_volume > 0 else 0.0
-    colour = _mix(colour, linear(subject.hair) * (0.7 + 0.3 * strands)[:, None], scalp_cover * roots)
-    gloss = gloss * (1 - 0.7 * scalp_cover * roots)
-
-    colour, gloss = _mouth(head, face, at, points, colour, gloss, seed)
-    colour[lashes(head)[face]] = linear((0.10, 0.07, 0.06))
-    # Under the chin little light arrives.
-    colour *= (
-        1 - 0.45 * (in_region(head, "neck")[face] * smoothstep(-3.4, -2.1, y) * smoothstep(-1.6, -0.2, z))[:, None]
-    )
-    colour, gloss = _shirt(head, subject, face, at, points, colour, gloss, seed)
-    return np.concatenate([np.clip(colour, 0, 1), np.clip(gloss, 0, 1)[:, None]], 1).astype(np.float32)
 
 
 def _mix(colour: np.ndarray, other: np.ndarray, weight: np.ndarray) -> np.ndarray:
     return colour + (other - colour) * weight[:, None]
 
 
-def _spot(at: np.ndarray, centre: tuple[float, float], radius: tuple[float, float]) -> np.ndarray:
-    """A soft ellipse on both sides of the face, in ruler units."""
-    return np.exp(-(((np.abs(at[:, 0]) - centre[0]) / radius[0]) ** 2) - ((at[:, 1] - centre[1]) / radius[1]) ** 2)
+def _skin(texels: _Texels, subject: Subject) -> tuple[np.ndarray, np.ndarray]:
+    """Bare skin: blotches and pores, blood, freckles, moles, the beard's shadow, and the dark under the chin."""
+    x, y, z = np.abs(texels.at[:, 0]), texels.at[:, 1], texels.at[:, 2]
+    pores = texels.noise(0.0016, 11) + 0.6 * texels.noise(0.0008, 12)
+    tone = 1 + 0.07 * fractal_noise(texels.points, 0.03, 4, texels.seed) + 0.05 * pores
+    colour = linear(subject.skin) * tone[:, None]
 
+    # Blood shows on cheeks, nose, ears and chin, and around the eyes the skin is darker.
+    blush = 0.8 * texels.spot((0.72, -0.75), (0.42, 0.35)) * smoothstep(0.0, 0.3, z - texels.ruler.axis_z)
+    blush += 0.7 * texels.soft["nose"] * smoothstep(-0.3, -0.75, y) + 0.6 * texels.soft["ears"]
+    blush += 0.25 * texels.spot((0.0, -2.1), (0.5, 0.3))
+    colour *= 1 - blush[:, None] * np.array([0.04, 0.24, 0.20])
+    ring = texels.spot((0.5, -0.08), (0.42, 0.24)) * (z > -0.6)
+    colour *= 1 - ring[:, None] * np.array([0.14, 0.22, 0.20])
 
-def _freckles(
-    colour: np.ndarray, subject: Subject, points: np.ndarray, x: np.ndarray, y: np.ndarray, z: np.ndarray, seed: int
-) -> np.ndarray:
-    """Dots of 1-2 mm on nose and cheeks, and a few moles anywhere."""
     where = np.exp(-(((y + 0.5) / 0.55) ** 2) - (x / 1.1) ** 2) * (z > -0.5)
-    dots = smoothstep(0.50, 0.75, value_noise(points, 0.0024, seed + 21)) * where * subject.freckles
-    moles = smoothstep(0.86, 0.90, value_noise(points, 0.006, seed + 22)) * (0.6 + 0.4 * (z > 0))
-    colour = colour * (1 - 0.6 * dots[:, None] * np.array([0.55, 0.8, 0.9]))
-    return colour * (1 - 0.55 * moles[:, None] * np.array([0.7, 0.9, 1.0]))
+    freckles = smoothstep(0.50, 0.75, texels.noise(0.0024, 21)) * where * subject.freckles
+    colour *= 1 - 0.45 * freckles[:, None] * np.array([0.55, 0.8, 0.9])
+    moles = smoothstep(0.90, 0.94, texels.noise(0.006, 22))
+    colour *= 1 - 0.35 * moles[:, None] * np.array([0.7, 0.9, 1.0])
+
+    beard = subject.beard * smoothstep(-0.85, -1.2, y) * smoothstep(-3.2, -2.2, y) * smoothstep(-1.2, -0.3, z)
+    beard *= (1 - texels.soft["lips"]) * smoothstep(1.25, 0.9, x)
+    stubble = np.clip(0.55 + 0.9 * texels.noise(0.0011, 31), 0, 1)
+    colour = _mix(colour, 0.6 * linear(subject.hair) + 0.1 * linear(subject.skin), 0.75 * beard * stubble)
+
+    shadow = texels.soft["neck"] * smoothstep(-3.4, -2.3, y) * smoothstep(-1.6, -0.2, z)
+    return colour * (1 - 0.45 * shadow)[:, None], 0.28 + 0.12 * texels.soft["nose"]
 
 
-def _brows(subject: Subject, points: np.ndarray, at: np.ndarray, seed: int) -> np.ndarray:
-    """Coverage [N] of the brows: an arch over each eye, thinning outwards, broken up into hairs."""
-    x, y = np.abs(at[:, 0]), at[:, 1]
+def _lips(texels: _Texels, subject: Subject, colour: np.ndarray, gloss: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    cover = smoothstep(0.15, 0.75, texels.soft["lips"])
+    lip = linear(subject.skin) * np.array([0.82, 0.44, 0.44]) + np.array([0.03, 0.0, 0.005])
+    creases = 1 + 0.12 * texels.noise(0.0011, 41, (1, 0.25, 0.25))
+    return _mix(colour, lip * creases[:, None], 0.85 * cover), gloss + 0.3 * cover
+
+
+def _eye_rims(texels: _Texels, subject: Subject, colour: np.ndarray) -> np.ndarray:
+    """Brows: an arch over each eye, thinning outwards, broken up into hairs. Lashes: a dark line where lids end."""
+    x, y = np.abs(texels.at[:, 0]), texels.at[:, 1]
     along = np.clip((x - 0.17) / (0.90 - 0.17), 0, 1)
-    middle = 0.325 + 0.15 * np.sin(np.pi * np.clip(along * 0.80, 0, 1)) - 0.06 * along**2
+    middle = 0.325 + 0.15 * np.sin(np.pi * 0.8 * along) - 0.06 * along**2
     half = 0.072 * (1 - 0.62 * along**1.5)
-    hairs = value_noise(points * np.array([1.0, 0.55, 0.55]), 0.0011, seed + 61)
+    hairs = texels.noise(0.0011, 61, (1, 0.55, 0.55))
     edge = 1 - np.abs(y - middle) / half + 0.35 * hairs
     ends = smoothstep(0.12, 0.24, x + 0.03 * hairs) * smoothstep(0.97, 0.85, x + 0.03 * hairs)
-    return 0.88 * smoothstep(0.0, 0.55, edge) * ends * (at[:, 2] > -0.6)
+    brows = 0.88 * smoothstep(0.0, 0.55, edge) * ends * (texels.at[:, 2] > -0.6) * ~texels.within("scalp", "neck")
+    colour = _mix(colour, 0.5 * linear(subject.hair), brows)
+
+    on_lids = texels.within("eyes")
+    colour = _mix(colour, linear((0.16, 0.09, 0.08)), 0.85 * on_lids * _touches_eyeball(texels))
+    colour[lashes(texels.head)[texels.face]] = linear((0.10, 0.07, 0.06))
+    return colour
 
 
-def _lid_margin(head: HeadModel, points: np.ndarray) -> np.ndarray:
-    """1 where a lid touches the eyeball, falling to 0 within a millimetre: lashes seen from afar are a dark line."""
-    vertices = head.template.double().numpy()
-    balls = vertices[np.unique(head.faces.numpy()[in_region(head, "eyeballs")])]
-    nearest = np.zeros(len(points))
+def _touches_eyeball(texels: _Texels) -> np.ndarray:
+    """1 where the surface touches the front of an eyeball, falling to 0 within a few millimetres [N]."""
+    head = texels.head
+    balls = head.template[head.faces[head.faces_in("eyeballs")].unique()].double().numpy()
+    touching = np.zeros(len(texels.face))
     for joint in (JOINTS.index("left_eye"), JOINTS.index("right_eye")):
         centre = head.joint_template[joint].double().numpy()
         own = balls[(balls[:, 0] > 0) == (centre[0] > 0)]
         if len(own):
-            radius = np.percentile(np.linalg.norm(own - centre, axis=1), 50)
-            gap = np.linalg.norm(points - centre, axis=1) - radius
-            nearest = np.maximum(nearest, smoothstep(0.0021, 0.0009, gap) * (points[:, 2] > centre[2]))
-    return nearest
+            gap = np.linalg.norm(texels.points - centre, axis=1) - np.median(np.linalg.norm(own - centre, axis=1))
+            # Upper lids are thicker and their lashes longer.
+            upper = texels.points[:, 1] > centre[1] - 0.002
+            line = np.where(upper, smoothstep(0.0034, 0.0016, gap), 0.6 * smoothstep(0.0018, 0.0010, gap))
+            touching = np.maximum(touching, line * (texels.points[:, 2] > centre[2]))
+    return touching
 
 
-def _mouth(
-    head: HeadModel,
-    face: np.ndarray,
-    at: np.ndarray,
-    points: np.ndarray,
-    colour: np.ndarray,
-    gloss: np.ndarray,
-    seed: int,
+def _hair_roots(
+    texels: _Texels, subject: Subject, colour: np.ndarray, gloss: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
+    """Hair on the skin itself, which thins out over the hairline in strands; the shell stands on it."""
+    if subject.hair_volume <= 0:
+        return colour, gloss
+    strands = texels.noise(0.0011, 51, (1, 0.12, 1))
+    inside = texels.ruler.above_hairline(texels.at) + 0.10 * strands + 0.06 * texels.noise(0.012, 52)
+    roots = smoothstep(-0.06, 0.16, inside) * texels.within("scalp", "forehead", "face", "neck")
+    return _mix(colour, linear(subject.hair) * (0.7 + 0.3 * strands)[:, None], roots), gloss * (1 - 0.7 * roots)
+
+
+def _mouth(texels: _Texels, colour: np.ndarray, gloss: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Teeth, tongue and the dark behind them. The deeper behind the lips, the less light (a painted occlusion)."""
+    head = texels.head
     lips = head.template[head.faces[head.faces_in("lips")].unique()]
-    front = (float(lips[:, 2].max()) - float(Ruler.of(head).origin[2])) / Ruler.of(head).unit
-    depth = front - at[:, 2]
-    dim = np.exp(-1.9 * np.clip(depth - 0.18, 0, None))[:, None]
-    wet = 1 + 0.12 * value_noise(points, 0.004, seed + 71)[:, None]
-    inside, teeth, licks = (
-        in_region(head, "mouth_interior")[face], in_region(head, "teeth")[face], tongue(head)[face]
-    )  # fmt: skip
+    depth = texels.ruler.measure(lips.double().numpy())[:, 2].max() - texels.at[:, 2]
+    dim = np.exp(-2.4 * np.clip(depth - 0.06, 0, None))[:, None]
+    wet = 1 + 0.12 * texels.noise(0.004, 71)[:, None]
+    inside, teeth = texels.within("mouth_interior"), texels.within("teeth")
+    on_tongue = tongue(head)[texels.face]
+    gaps = 1 - 0.35 * smoothstep(0.80, 0.97, np.cos(2 * np.pi * texels.points[:, 0] / 0.0078 + np.pi))[:, None]
     colour = np.where(inside[:, None], linear((0.62, 0.28, 0.27)) * dim**1.6 * wet, colour)
-    colour = np.where(licks[:, None], linear((0.80, 0.44, 0.43)) * dim * wet, colour)
-    gaps = 1 - 0.35 * smoothstep(0.80, 0.97, np.cos(2 * np.pi * points[:, 0] / 0.0078 + np.pi))[:, None]
+    colour = np.where(on_tongue[:, None], linear((0.80, 0.44, 0.43)) * dim * wet, colour)
     colour = np.where(teeth[:, None], linear((0.93, 0.90, 0.83)) * dim * gaps, colour)
-    return colour, np.where(inside | licks, 0.25, np.where(teeth, 0.5, gloss))
+    return colour, np.where(inside, 0.25, np.where(teeth, 0.5, gloss))
 
 
-def _shirt(
-    head: HeadModel,
-    subject: Subject,
-    face: np.ndarray,
-    at: np.ndarray,
-    points: np.ndarray,
-    colour: np.ndarray,
-    gloss: np.ndarray,
-    seed: int,
-) -> tuple[np.ndarray, np.ndarray]:
+def _shirt(texels: _Texels, subject: Subject, colour: np.ndarray, gloss: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """A knitted crew-neck with stripes: everything below a slanted plane through the base of the neck."""
-    below = -at[:, 1] - 2.85 - 0.28 * (at[:, 2] - Ruler.of(head).axis_z)
-    worn = smoothstep(-0.01, 0.01, below) * in_region(head, "torso", "neck")[face]
-    knit = 1 + 0.10 * value_noise(points, 0.0022, seed + 81) + 0.05 * fractal_noise(points, 0.02, 2, seed + 82)
-    stripe = smoothstep(0.25, 0.35, np.sin(2 * np.pi * at[:, 1] / 0.62)) * (below > 0.28)
-    ribs = np.where(below < 0.22, 0.72 + 0.1 * np.sin(90 * np.arctan2(at[:, 0], at[:, 2])), 1.0)
-    cloth = _mix(np.broadcast_to(linear(subject.shirt), colour.shape), linear(subject.stripe), stripe)
+    y = texels.at[:, 1]
+    below = -y - 2.85 - 0.28 * (texels.at[:, 2] - texels.ruler.axis_z)
+    worn = smoothstep(-0.01, 0.01, below) * texels.within("torso", "neck")
+    knit = 1 + 0.10 * texels.noise(0.0022, 81) + 0.06 * fractal_noise(texels.points, 0.02, 2, texels.seed + 82)
+    stripe = 0.8 * smoothstep(-0.3, 0.8, np.sin(2 * np.pi * y / 0.62)) * smoothstep(0.26, 0.32, below)
+    collar = 1 - 0.3 * smoothstep(0.24, 0.20, below)
     seam = 1 - 0.35 * np.exp(-(((below - 0.23) / 0.025) ** 2))
-    cloth = cloth * (knit * ribs * seam)[:, None]
-    return _mix(colour, cloth, worn), gloss * (1 - worn) + 0.03 * worn
+    cloth = _mix(np.broadcast_to(linear(subject.shirt), colour.shape), linear(subject.stripe), stripe)
+    return _mix(colour, cloth * (knit * collar * seam)[:, None], worn), gloss * (1 - worn) + 0.03 * worn

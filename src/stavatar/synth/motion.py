@@ -38,6 +38,7 @@ _EPISODES: tuple[dict[str, float], ...] = (
     {"mouthSmile": 0.45, "browOuterUp": 0.35},
     {"mouthFrown": 0.4, "mouthShrugLower": 0.35, "browInnerUp": 0.3},
 )
+_AT_REST = {"mouthSmile": 0.16}  # a friendly face
 _SMOOTHEST = 0.035  # seconds: muscles do not jump
 
 
@@ -58,6 +59,7 @@ def perform(head: HeadModel, frames: int, fps: float = 25.0, seed: int = 0) -> H
     tracks: dict[str, np.ndarray] = {}
     _add(tracks, _syllables(speech, seconds))
     _add(tracks, _moods(episodes, seconds))
+    _add(tracks, {name: np.full(frames, value) for name, value in _AT_REST.items()})
     _add(tracks, {"eyeBlink": _blinks(blinks, seconds)})
     tracks.update(_lids_that_follow(eyes))
     rotation, translation = _sway(swaying, seconds)

@@ -10,7 +10,7 @@ import torch
 from stavatar.camera import Camera
 from stavatar.head import HeadModel, HeadParameters
 from stavatar.head.model import JOINTS
-from stavatar.mesh import rasterize_mesh
+from stavatar.mesh import Fragments, rasterize_mesh
 from stavatar.rotations import axis_angle_to_matrix
 from stavatar.synth import _shading
 from stavatar.synth._anatomy import Ruler, in_region
@@ -23,14 +23,14 @@ _BATCH = 32  # frames posed at once
 
 
 def portrait_camera(head: HeadModel, width: int = 512, height: int = 512) -> Camera:
-    """A still camera 1.15 m in front of the face that sees head and shoulders.
+    """A still camera 1 m in front of the face that sees head and shoulders.
 
     The focal length is 2.5 times the image's shorter side, as tracking assumes when a video tells nothing better.
     """
     ruler = Ruler.of(head)
-    target = torch.from_numpy(ruler.origin + ruler.unit * np.array([0.0, -0.95, 0.0])).float()
+    target = torch.from_numpy(ruler.origin + ruler.unit * np.array([0.0, -0.45, 0.0])).float()
     zero = torch.zeros(1)
-    return Camera.orbit(target, 1.15, zero, zero, 2.5 * min(width, height), width, height)
+    return Camera.orbit(target, 1.0, zero, zero, 2.5 * min(width, height), width, height)
 
 
 class Renderer:
@@ -49,12 +49,20 @@ class Renderer:
         self._skin_texture = paint_head(head, subject)
         self._hair_texture = paint_strands(subject)
 
-        # One mesh for everything: the head's faces, then the hair's.
-        self._faces = torch.cat([head.faces, torch.from_numpy(hair.faces) + len(head.template)])
+        # One mesh for everything: the head's faces, the hair's, and the backs of what surrounds the mouth, whose parts
+        # do not close: one would look out of the head between them.
+        eyes, mouth = in_region(head, "eyeballs"), in_region(head, "mouth_interior", "teeth")
+        around = torch.from_numpy(mouth | in_region(head, "face", "lips", "neck"))
+        self._outside = torch.cat([head.faces, torch.from_numpy(hair.faces) + len(head.template)])
+        self._faces = torch.cat([self._outside, head.faces[around].flip(1)])
         self._uv = np.concatenate([head.uv[head.uv_faces].numpy(), hair.uv])
-        eyes = in_region(head, "eyeballs")
-        self._material = np.full(len(self._faces), _shading.HAIR, np.uint8)
-        self._material[: len(head.faces)] = np.where(eyes, _shading.EYE, _shading.SKIN)
+        self._material = np.concatenate(
+            [
+                np.select([eyes, mouth], [_shading.EYE, _shading.MOUTH], _shading.SKIN),
+                np.full(len(hair.faces), _shading.HAIR),
+                np.full(int(around.sum()), _shading.INSIDE),
+            ]
+        ).astype(np.uint8)
         self._eye_directions, self._iris_sine = _eye_frame(head, rest, neutral.joints[0].double().numpy(), eyes)
 
     def frames(
@@ -67,12 +75,15 @@ class Renderer:
             seed: of that noise.
         """
         rng = np.random.default_rng([seed, 4])
+        fine = camera.resized(camera.width * _shading.SUPERSAMPLE, camera.height * _shading.SUPERSAMPLE)
         background = _backdrop(camera.width, camera.height, self.subject.seed)
         still = np.zeros((camera.height, camera.width, 3), np.float32)
+        fragments: Fragments | None = None
         for first in range(0, len(parameters), _BATCH):
             for vertices in self.pose(parameters[first : first + _BATCH]):
                 grain = rng.normal(0, noise, still.shape).astype(np.float32) if noise > 0 else still
-                yield self._draw(vertices, camera, background, grain)
+                fragments = rasterize_mesh(vertices, self._faces, fine, out=fragments)
+                yield self._shade(vertices, camera, fragments, background, grain)
 
     def pose(self, parameters: HeadParameters) -> torch.Tensor:
         """World positions [T, V + P, 3] of the head's and the hair's vertices."""
@@ -81,9 +92,14 @@ class Renderer:
         hair = (self._hair - self._neck) @ turn.transpose(1, 2) + posed.joints[:, JOINTS.index("neck"), None]
         return torch.cat([posed.vertices, hair], 1)
 
-    def _draw(self, vertices: torch.Tensor, camera: Camera, background: np.ndarray, grain: np.ndarray) -> np.ndarray:
-        fine = camera.resized(camera.width * _shading.SUPERSAMPLE, camera.height * _shading.SUPERSAMPLE)
-        fragments = rasterize_mesh(vertices, self._faces, fine)
+    def _shade(
+        self,
+        vertices: torch.Tensor,
+        camera: Camera,
+        fragments: Fragments,
+        background: np.ndarray,
+        grain: np.ndarray,
+    ) -> np.ndarray:
         out = np.empty((camera.height, camera.width, 3), np.uint8)
         positions, faces = vertices.numpy(), self._faces.numpy()
         _shading.shade(
@@ -92,7 +108,7 @@ class Renderer:
             faces,
             self._material,
             positions,
-            _shading.vertex_normals(positions, faces),
+            _shading.vertex_normals(positions, self._outside.numpy()),
             self._uv,
             self._eye_directions,
             np.float32(self._iris_sine),
