@@ -83,6 +83,15 @@ def test_eyes_hold_the_left_eye_first(head):
     assert moved[eyeballs[~left]].max() < 1e-6
 
 
+def test_the_jaw_joint_moves_nothing_where_expressions_open_the_mouth(head):
+    assert head.jaw_by_expression
+    torch.testing.assert_close(posed(head, jaw=[0.4, 0.0, 0.0]), posed(head))
+    opened = head.neutral()
+    opened.expression[:, head.expression_names.index("jawOpen")] = 1
+    lowered = posed(head) - head(torch.zeros(head.shape_count), opened).vertices[0]
+    assert lowered[:, 1].max() > 0.01
+
+
 def test_translation_is_added_last(head):
     turned = posed(head, rotation=[0.0, 1.0, 0.0])
     both = posed(head, rotation=[0.0, 1.0, 0.0], translation=[0.1, 0.2, 0.3])
