@@ -76,10 +76,10 @@ def _remove_specks(label: np.ndarray, faces: np.ndarray, movable: np.ndarray) ->
     owner = sp.csr_matrix((np.ones(len(edge)), (np.tile(np.arange(len(faces)), 3), edge.ravel())))
     neighbours = owner @ owner.T
     neighbours.setdiag(0)
-    for _ in range(20):
+    number = np.arange(len(faces))
+    for turn in range(40):
         votes = neighbours @ np.eye(len(REGIONS))[label]
-        own = votes[np.arange(len(faces)), label]
+        own = votes[number, label]
         change = movable & (own <= 1) & (votes.max(1) >= 2)
-        if not change.any():
-            return
+        change &= number % 2 == turn % 2  # by turns: neighbours that change together could swap labels for ever
         label[change] = votes[change].argmax(1)

@@ -32,7 +32,7 @@ DENSITY = {
 """Texels per area of skin that each region aims at, relative to the cheeks."""
 
 RIGIDITY = {"face": 1.0, "forehead": 2.0, "nose": 1.0, "eyes": 1.5, "lips": 1.5}
-"""How much distortion of a region counts; elsewhere 0.06."""
+"""How much distortion of a region counts; elsewhere 0.12."""
 
 ROUNDS = 30
 LOOSENESS = 0.1  # weight of what closes the holes, per area
@@ -92,7 +92,7 @@ def lay_out(surface: Surface, vertices: np.ndarray, regions: np.ndarray) -> tupl
 def _wishes(regions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Wanted density and rigidity of each face."""
     density = np.array([DENSITY.get(name, 1.0) for name in REGIONS])
-    rigidity = np.array([RIGIDITY.get(name, 0.06) for name in REGIONS])
+    rigidity = np.array([RIGIDITY.get(name, 0.12) for name in REGIONS])
     return density[regions], rigidity[regions]
 
 
