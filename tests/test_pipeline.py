@@ -1,4 +1,4 @@
-"""The stages put together: a tracked sequence to a measured avatar, interruptions, other views, and the whole way."""
+"""The stages put together: a tracked sequence to a measured avatar, interruptions, and other views."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from stavatar import assets, cli, config, pipeline
+from stavatar import cli, pipeline
 from stavatar.avatar.avatar import render
 from stavatar.avatar.storage import TENSORS, load_avatar
 from stavatar.camera import Camera
-from stavatar.errors import AssetError, BackendError, InputError
+from stavatar.errors import BackendError, InputError
 from stavatar.run import Run
 from stavatar.sequence import read_sequence, write_sequence
 from stavatar.training import checkpoint
@@ -339,40 +339,3 @@ def test_devices_by_name(monkeypatch):
         pipeline.choose_device("tpu")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     assert pipeline.choose_device("auto") == pipeline.choose_device("cuda") == torch.device("cuda")
-
-
-# ---------------------------------------------------------------------------------------------------- the whole way
-
-
-@pytest.mark.slow
-def test_a_rendered_performance_becomes_an_avatar(tmp_path):
-    """Video in, avatar out: decoding, detection, matting, tracking, training and measuring, nothing replaced."""
-    try:
-        for name in ("face_landmarker", "selfie_segmenter"):
-            assets.path(name)
-    except AssetError as reason:
-        pytest.skip(str(reason))
-    changes = ["capture.size=128", "network.uv_size=32", "network.width=0.125", "training.steps=20", "pose.passes=[]"]
-    small = config.override(config.preset("cpu"), [*changes, "pose.iterations=2"])
-    video = tmp_path / "talk.mp4"
-    truth = pipeline.synthesise(video, frames=40, size=256, seed=0, noise=0.01)
-    assert truth.is_file()
-    run = pipeline.reconstruct(video, tmp_path / "run", small, holdout=4, device=CPU)
-
-    sequence = read_sequence(run.sequence)
-    assert (sequence.width, sequence.height) == (128, 128)
-    assert len(sequence.test) == 4
-    results = json.loads(run.results.read_text())
-    assert results["protocol"]["holdout"] == 4
-    assert set(results["stage_seconds"]) == {
-        "capture",
-        "tracking",
-        "tracking_video",
-        "training",
-        "held_out_tracking",
-        "evaluation",
-    }
-    assert len(decoded(run.tracking_video)[0]) == len(sequence)
-    # Far better than showing nothing: a white picture.
-    white = (1 - sequence.image(sequence.test)).square().mean((1, 2, 3))
-    assert results["metrics"]["psnr"] > float((-10 * white.log10()).mean()) + 6

@@ -45,7 +45,10 @@ app = typer.Typer(
 )
 output = Console()
 
-Out = Annotated[Path, typer.Option("--out", "-o", help="Folder for the results; must be new, or a run to --resume.")]
+# readable=False leaves it to us to say what cannot be read, in one sentence.
+Out = Annotated[
+    Path, typer.Option("--out", "-o", readable=False, help="Folder for the results; must be new, or a run to --resume.")
+]
 Preset = Annotated[
     str, typer.Option(help=f"Settings to start from: {', '.join(config.PRESETS)} (`stavatar doctor` says which suit).")
 ]
@@ -69,7 +72,9 @@ def _configure(preset: str, settings: list[str] | None) -> config.Config:
 
 @app.command()
 def reconstruct(
-    video: Annotated[Path, typer.Argument(help="A video of one person, head and shoulders, still camera.")],
+    video: Annotated[
+        Path, typer.Argument(readable=False, help="A video of one person, head and shoulders, still camera.")
+    ],
     out: Out,
     preset: Preset = "cpu",
     settings: Settings = None,
@@ -111,7 +116,9 @@ def demo(
 
 @app.command()
 def track(
-    video: Annotated[Path, typer.Argument(help="A video of one person, head and shoulders, still camera.")],
+    video: Annotated[
+        Path, typer.Argument(readable=False, help="A video of one person, head and shoulders, still camera.")
+    ],
     out: Out,
     preset: Preset = "cpu",
     settings: Settings = None,
@@ -132,7 +139,9 @@ def track(
 
 @app.command()
 def train(
-    sequence: Annotated[Path, typer.Argument(help="A tracked sequence: a folder written by `stavatar track`.")],
+    sequence: Annotated[
+        Path, typer.Argument(readable=False, help="A tracked sequence: a folder written by `stavatar track`.")
+    ],
     out: Out,
     preset: Preset = "cpu",
     settings: Settings = None,
@@ -150,7 +159,7 @@ def train(
 
 @app.command()
 def evaluate(
-    folder: Annotated[Path, typer.Argument(help="A finished run.")],
+    folder: Annotated[Path, typer.Argument(readable=False, help="A finished run.")],
     device: Device = "auto",
 ) -> None:
     """Measure a finished run again: results.json, contact sheet, side-by-side video."""
@@ -164,8 +173,8 @@ def evaluate(
 
 @app.command()
 def render(
-    avatar: Annotated[Path, typer.Argument(help="An avatar folder, or the run that holds it.")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="The .mp4 to write.")],
+    avatar: Annotated[Path, typer.Argument(readable=False, help="An avatar folder, or the run that holds it.")],
+    out: Annotated[Path, typer.Option("--out", "-o", readable=False, help="The .mp4 to write.")],
     size: Annotated[
         int | None, typer.Option(help="Edge in pixels; the recorded size by default.", min=16, max=4096)
     ] = None,
@@ -197,7 +206,9 @@ def render(
 
 @app.command()
 def synth(
-    out: Annotated[Path, typer.Option("--out", "-o", help="The .mp4 to write; the truth goes beside it as .npz.")],
+    out: Annotated[
+        Path, typer.Option("--out", "-o", readable=False, help="The .mp4 to write; the truth goes beside it as .npz.")
+    ],
     frames: Frames = 300,
     size: Size = 512,
     seed: Seed = 0,
