@@ -84,13 +84,22 @@ def opaque_pile() -> tuple[dict[str, Tensor], Camera]:
     return scene, cameras(1, 40, 40)
 
 
+def capped() -> tuple[dict[str, Tensor], Camera]:
+    """One Gaussian so wide and solid that many pixels reach the largest alpha, where it stops having a gradient."""
+    scene = random_scene(2, 15)
+    scene["means"] *= torch.tensor([0.1, 0.1, 0.1])
+    scene["scales"][:, 0] = 1.0
+    scene["opacities"] = torch.tensor([[1.0, 0.5]]).double()
+    return scene, cameras(1, 40, 30)
+
+
 def batch() -> tuple[dict[str, Tensor], Camera]:
     return random_scene(50, 12, batch=3), cameras(3, 40, 28)
 
 
 SCENES = (
     several, one_tile, one_more_than_tiles, one_pixel, single, none, all_off_screen, partly_behind, far_off_axis, huge,
-    below_a_pixel, clear_and_solid, opaque_pile, batch,
+    below_a_pixel, clear_and_solid, opaque_pile, capped, batch,
 )  # fmt: skip
 
 
@@ -123,6 +132,7 @@ def test_the_scenes_are_what_they_say() -> None:
     assert (pile.alpha > 0.99).float().mean() > 0.3
     assert (pile.pixel_counts[pile.radii > 0] == 0).any()
     assert (drawn(huge).alpha > 0).all()
+    assert (drawn(capped).alpha >= 0.999).float().mean() > 0.02
     scene, camera = far_off_axis()
     position = camera.project(scene["means"]) - camera.center
     limit = 0.5 * 1.3 * torch.tensor([camera.width, camera.height])

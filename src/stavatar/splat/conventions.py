@@ -10,6 +10,8 @@ The rule (3D Gaussian splatting, with the details of gsplat 1.5):
   transmittance to TRANSMITTANCE_LEAST or below is not blended any more and ends that pixel.
 
 Equal depths are drawn in the order of the Gaussians' indices.
+
+Numba does not notice a change of these constants: delete the `__pycache__` beside this file after editing them.
 """
 
 from __future__ import annotations
