@@ -201,7 +201,7 @@ def test_an_empty_folder_of_the_user_stays(stavatar, tmp_path):
 
 @pytest.mark.parametrize("command", ["reconstruct", "track"])
 def test_a_folder_that_holds_a_run_needs_resume(stavatar, tmp_path, command):
-    Run.start(tmp_path / "out", config.preset("cpu"), resume=False)
+    Run.start(tmp_path / "out", config.preset("cpu"), {}, resume=False)
     (tmp_path / "out" / "results.json").write_text("{}")
     source = five_frames(tmp_path)
     before = listing(tmp_path)
@@ -213,7 +213,7 @@ def test_a_folder_that_holds_a_run_needs_resume(stavatar, tmp_path, command):
 
 
 def test_a_run_with_other_settings_is_not_resumed(stavatar, tmp_path):
-    Run.start(tmp_path / "out", config.preset("cpu"), resume=False)
+    Run.start(tmp_path / "out", config.preset("cpu"), {}, resume=False)
     source = five_frames(tmp_path)
     before = listing(tmp_path)
     code, _, errors = stavatar("reconstruct", source, "-o", tmp_path / "out", "--resume", "--set", "capture.size=128")
@@ -277,7 +277,7 @@ def test_wrong_options(stavatar, tmp_path, options, message):
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
 @pytest.mark.parametrize("command", ["reconstruct", "demo", "train", "evaluate", "render"])
 def test_a_gpu_that_is_not_there(stavatar, tmp_path, command):
-    Run.start(tmp_path / "run", config.preset("cpu"), resume=False)
+    Run.start(tmp_path / "run", config.preset("cpu"), {}, resume=False)
     arguments = {
         "reconstruct": [five_frames(tmp_path), "-o", tmp_path / "out"],
         "demo": ["-o", tmp_path / "out"],
@@ -310,7 +310,7 @@ def test_a_gpu_that_is_not_there(stavatar, tmp_path, command):
 )
 def test_folders_and_names_that_are_something_else(stavatar, tmp_path, arguments, code, message):
     (tmp_path / "letter.txt").write_text("of the user")
-    Run.start(tmp_path / "run", config.preset("cpu"), resume=False)
+    Run.start(tmp_path / "run", config.preset("cpu"), {}, resume=False)
     before = listing(tmp_path)
     found, _, errors = stavatar(*(text.replace("FOLDER", str(tmp_path)) for text in arguments))
     assert found == code

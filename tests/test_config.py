@@ -38,6 +38,16 @@ def test_overrides_change_one_field_and_convert_its_type():
         ("training.batch=true", "type int"),
         ("network.encoder=resnet", "one of unet, free"),
         ("pose.passes=0.5", "a list"),
+        ("pose.passes=[1.5]", r"pose.passes must be in \[0, 1\]"),
+        ("pose.decay=0", r"pose.decay must be in \(0, 1\]"),
+        ("training.batch=0", "training.batch must be in"),
+        ("training.steps=0", "training.steps must be in"),
+        ("training.lr_position_final=0", "training.lr_position_final must be in"),
+        ("training.lr_network=-1", "training.lr_network must be in"),
+        ("gaussians.opacity=1.0", "gaussians.opacity must be in"),
+        ("gaussians.sh_degree=4", "gaussians.sh_degree must be in"),
+        ("capture.size=10", "capture.size must be in"),
+        ("network.uv_size=100000", "network.uv_size must be in"),
     ],
 )
 def test_a_wrong_override_is_named(assignment, complaint):

@@ -11,7 +11,7 @@ OTHER = config.override(CONFIG, ["training.seed=1"])
 
 
 def test_a_new_run_keeps_its_settings(tmp_path):
-    run = Run.start(tmp_path / "deep" / "out", OTHER, resume=False)
+    run = Run.start(tmp_path / "deep" / "out", OTHER, {}, resume=False)
     assert config.load(run.config_path) == OTHER
     assert [path.name for path in run.folder.iterdir()] == ["config.yaml"]
     assert not run.done("tracking")
@@ -19,50 +19,50 @@ def test_a_new_run_keeps_its_settings(tmp_path):
 
 
 def test_an_empty_folder_is_claimed(tmp_path):
-    assert Run.start(tmp_path, CONFIG, resume=False).config_path.is_file()
+    assert Run.start(tmp_path, CONFIG, {}, resume=False).config_path.is_file()
 
 
 def test_resume_starts_a_run_where_there_is_none(tmp_path):
     """So that one command line serves for the first attempt and for all others."""
-    assert Run.start(tmp_path / "out", CONFIG, resume=True).config_path.is_file()
+    assert Run.start(tmp_path / "out", CONFIG, {}, resume=True).config_path.is_file()
 
 
 def test_a_run_is_taken_up_with_its_own_settings_only(tmp_path):
-    first = Run.start(tmp_path, CONFIG, resume=False)
+    first = Run.start(tmp_path, CONFIG, {}, resume=False)
     with first.timed("tracking"):
         pass
     kept = first.config_path.read_bytes()
     with pytest.raises(InputError, match="already holds a run; add --resume"):
-        Run.start(tmp_path, CONFIG, resume=False)
+        Run.start(tmp_path, CONFIG, {}, resume=False)
     with pytest.raises(InputError, match="other settings"):
-        Run.start(tmp_path, OTHER, resume=True)
+        Run.start(tmp_path, OTHER, {}, resume=True)
     assert first.config_path.read_bytes() == kept
-    assert Run.start(tmp_path, CONFIG, resume=True).done("tracking")
+    assert Run.start(tmp_path, CONFIG, {}, resume=True).done("tracking")
 
 
 @pytest.mark.parametrize("resume", [False, True])
 def test_a_folder_with_anything_else_is_refused(tmp_path, resume):
     (tmp_path / "letter.txt").write_text("of the user")
     with pytest.raises(InputError, match="is not a stavatar run"):
-        Run.start(tmp_path, CONFIG, resume=resume)
+        Run.start(tmp_path, CONFIG, {}, resume=resume)
     assert [path.name for path in tmp_path.iterdir()] == ["letter.txt"]
 
 
 def test_a_damaged_configuration_is_named(tmp_path):
-    Run.start(tmp_path, CONFIG, resume=False).config_path.write_text("capture: [")
+    Run.start(tmp_path, CONFIG, {}, resume=False).config_path.write_text("capture: [")
     with pytest.raises(InputError, match=r"config\.yaml is not YAML"):
-        Run.start(tmp_path, CONFIG, resume=True)
+        Run.start(tmp_path, CONFIG, {}, resume=True)
 
 
 def test_opening_needs_a_run(tmp_path):
     with pytest.raises(InputError, match=r"is not a stavatar run: it has no config\.yaml"):
         Run.open(tmp_path)
-    Run.start(tmp_path, CONFIG, resume=False)
+    Run.start(tmp_path, CONFIG, {}, resume=False)
     assert Run.open(tmp_path).folder == tmp_path
 
 
 def test_stages_count_once_they_end_well(tmp_path):
-    run = Run.start(tmp_path, CONFIG, resume=False)
+    run = Run.start(tmp_path, CONFIG, {}, resume=False)
     with run.timed("capture"):
         pass
     with pytest.raises(ZeroDivisionError), run.timed("tracking"):
@@ -77,7 +77,7 @@ def test_stages_count_once_they_end_well(tmp_path):
 def test_stage_times_are_those_of_the_clock(tmp_path, monkeypatch):
     now = iter([100.0, 102.5, 200.0, 201.0])
     monkeypatch.setattr("stavatar.run.time.monotonic", lambda: next(now))
-    run = Run.start(tmp_path, CONFIG, resume=False)
+    run = Run.start(tmp_path, CONFIG, {}, resume=False)
     for name in ("capture", "tracking"):
         with run.timed(name):
             pass
@@ -90,13 +90,13 @@ def failing(run):
 
 
 def test_a_run_that_came_to_nothing_is_cleared_away(tmp_path):
-    run = Run.start(tmp_path / "out", CONFIG, resume=False)
+    run = Run.start(tmp_path / "out", CONFIG, {}, resume=False)
     failing(run)
     assert not run.folder.exists()
 
 
 def test_times_alone_are_no_product(tmp_path):
-    run = Run.start(tmp_path / "out", CONFIG, resume=False)
+    run = Run.start(tmp_path / "out", CONFIG, {}, resume=False)
     with run.timed("capture"):
         pass
     failing(run)
@@ -104,27 +104,27 @@ def test_times_alone_are_no_product(tmp_path):
 
 
 def test_a_folder_that_was_there_stays_there(tmp_path):
-    failing(Run.start(tmp_path, CONFIG, resume=False))
+    failing(Run.start(tmp_path, CONFIG, {}, resume=False))
     assert tmp_path.is_dir()
     assert not any(tmp_path.iterdir())
 
 
 def test_a_run_with_a_product_stays(tmp_path):
-    run = Run.start(tmp_path / "out", CONFIG, resume=False)
+    run = Run.start(tmp_path / "out", CONFIG, {}, resume=False)
     (run.folder / "input.mp4").touch()
     failing(run)
     assert run.config_path.is_file()
 
 
 def test_a_run_taken_up_stays(tmp_path):
-    Run.start(tmp_path / "out", CONFIG, resume=False)
-    run = Run.start(tmp_path / "out", CONFIG, resume=True)
+    Run.start(tmp_path / "out", CONFIG, {}, resume=False)
+    run = Run.start(tmp_path / "out", CONFIG, {}, resume=True)
     failing(run)
     assert run.config_path.is_file()
 
 
 def test_errors_of_ours_leave_the_run_for_looking_at(tmp_path):
-    run = Run.start(tmp_path / "out", CONFIG, resume=False)
+    run = Run.start(tmp_path / "out", CONFIG, {}, resume=False)
     with pytest.raises(ZeroDivisionError), run.cleared_if_unused():
         raise ZeroDivisionError
     assert run.config_path.is_file()

@@ -131,7 +131,7 @@ def track(
 
     configuration = _configure(preset, settings)
     pipeline.require_video(video)
-    run = Run.start(out, configuration, resume=resume)
+    run = Run.start(out, configuration, pipeline.inputs_of(video, holdout), resume=resume)
     with run.cleared_if_unused():
         pipeline.track(video, run, configuration, holdout=holdout)
     _say(f"sequence: {run.sequence}\noverlay:  {run.tracking_video}")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import math
 import types
 import typing
 from dataclasses import dataclass, field
@@ -20,12 +21,22 @@ from stavatar.errors import InputError
 from stavatar.files import write_text
 
 
+def _check_range(name: str, value: float | None, low: float, high: float = math.inf, *, open_low: bool = False) -> None:
+    """Raise where a setting is outside [low, high], or (low, high] with `open_low`; None is no value and passes."""
+    if value is not None and not (low < value <= high if open_low else low <= value <= high):
+        raise InputError(f"{name} must be in {'(' if open_low else '['}{low:g}, {high:g}], not {value:g}")
+
+
 @dataclass(frozen=True)
 class CaptureConfig:
     """From video to frames."""
 
     size: int = 256  # edge of the square crop, pixels
     max_frames: int | None = None  # keep every k-th frame, so that no more than this many remain
+
+    def __post_init__(self) -> None:
+        _check_range("capture.size", self.size, 32, 4096)
+        _check_range("capture.max_frames", self.max_frames, 10)
 
 
 @dataclass(frozen=True)
@@ -36,14 +47,18 @@ class NetworkConfig:
     uv_size: int = 256  # edge of the UV maps, texels
     width: float = 1.0  # factor on all channel counts; 1 is the paper's network of about 5.9 M parameters
     encoder: Literal["unet", "free"] = "unet"  # "free": learn the feature map T itself, as its input never changes
-    init: Literal["normal", "kaiming"] = (
-        "normal"  # "normal": N(0, 0.01) everywhere, as the paper; narrow nets need more
-    )
+    init: Literal["normal", "kaiming"] = "normal"  # "normal": N(0, 0.01), as the paper; narrow nets need more
     local_branch: bool = True  # False: an ablation row of the paper
     displacement: Literal["posed", "expression"] = "posed"  # what UV_disp shows: the whole motion, or expression alone
     offset_frame: Literal["world", "face"] = "world"  # axes of the position offset; "face" turns with the head
     position_range: float = 0.1  # metres; bound of the position offset (eq. 7)
     scale_range: float = 5.0  # bound of the log-scale offset, so that a wild prediction cannot overflow exp
+
+    def __post_init__(self) -> None:
+        _check_range("network.uv_size", self.uv_size, 16, 2048)
+        _check_range("network.width", self.width, 0, 8, open_low=True)
+        _check_range("network.position_range", self.position_range, 0)
+        _check_range("network.scale_range", self.scale_range, 0, 20)
 
 
 @dataclass(frozen=True)
@@ -57,6 +72,13 @@ class GaussiansConfig:
     color: Literal["grey", "reference"] = "grey"  # "reference": read from the reference frame
     seeds: int = 0  # Gaussians added where the matte goes beyond the mesh: hair, shoulders
     sh_degree: int = 3  # highest degree of the spherical harmonics; grows by one each `sh_interval` steps
+
+    def __post_init__(self) -> None:
+        _check_range("gaussians.scale", self.scale, 0, open_low=True)
+        _check_range("gaussians.thickness", self.thickness, 0, open_low=True)
+        _check_range("gaussians.opacity", self.opacity, 1e-4, 1 - 1e-4)
+        _check_range("gaussians.seeds", self.seeds, 0)
+        _check_range("gaussians.sh_degree", self.sh_degree, 0, 3)
 
 
 @dataclass(frozen=True)
@@ -75,6 +97,15 @@ class PoseConfig:
     neighbours: float = 0.0  # share of a frame's step given to the frames around it; fades out over three epochs
     passes: tuple[float, ...] = ()  # when, as fractions of training, Gauss-Newton aligns all training frames
     iterations: int = 4  # Gauss-Newton steps per frame and pass
+
+    def __post_init__(self) -> None:
+        for name in ("expression", "rotation", "neck", "jaw", "eyes", "translation", "neck_translation"):
+            _check_range(f"pose.{name}", getattr(self, name), 0)
+        _check_range("pose.decay", self.decay, 0, 1, open_low=True)
+        _check_range("pose.neighbours", self.neighbours, 0, 1)
+        _check_range("pose.iterations", self.iterations, 1)
+        for moment in self.passes:
+            _check_range("pose.passes", moment, 0, 1)
 
 
 @dataclass(frozen=True)
@@ -108,6 +139,21 @@ class TrainingConfig:
     # Where results go and how often.
     checkpoint_seconds: float = 60.0
 
+    def __post_init__(self) -> None:
+        _check_range("training.epochs", self.epochs, 0, open_low=True)
+        _check_range("training.steps", self.steps, 1)
+        _check_range("training.batch", self.batch, 1)
+        _check_range("training.sh_interval", self.sh_interval, 1)
+        _check_range("training.decay", self.decay, 0, 1, open_low=True)
+        for name in ("network_start", "decay_start", "lpips_start", "ssim"):
+            _check_range(f"training.{name}", getattr(self, name), 0, 1)
+        for name in ("network", "color", "opacity", "scale", "rotation"):
+            _check_range(f"training.lr_{name}", getattr(self, f"lr_{name}"), 0)
+        for name in ("lr_position", "lr_position_final"):
+            _check_range(f"training.{name}", getattr(self, name), 0, open_low=True)
+        for name in ("lpips", "offset_scale", "offset_color", "position", "scale", "checkpoint_seconds"):
+            _check_range(f"training.{name}", getattr(self, name), 0)
+
 
 @dataclass(frozen=True)
 class Config:
@@ -122,8 +168,11 @@ class Config:
 
 
 def paper() -> Config:
-    """The published settings: 512 pixels, the whole network, six epochs."""
-    return Config(preset="paper", capture=CaptureConfig(size=512))
+    """The published settings: 512 pixels, the whole network, six epochs.
+
+    The paper starts from photometrically tracked data; the pose passes stand in for that tracker.
+    """
+    return Config(preset="paper", capture=CaptureConfig(size=512), pose=PoseConfig(passes=(0.08, 0.25)))
 
 
 def cpu() -> Config:

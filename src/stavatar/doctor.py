@@ -58,9 +58,9 @@ def inspect() -> list[Finding]:
 
 
 def presets() -> list[str]:
-    """Names of the presets that this machine can run: ``cpu`` anywhere, ``fast`` and ``paper`` on CUDA with gsplat."""
+    """Names of the presets that this machine can run: ``cpu`` anywhere, ``paper`` on CUDA with gsplat."""
     on_gpu = torch.cuda.is_available() and importlib.util.find_spec("gsplat") is not None
-    return ["cpu", "fast", "paper"] if on_gpu else ["cpu"]
+    return ["cpu", "paper"] if on_gpu else ["cpu"]
 
 
 def _packages() -> list[Finding]:

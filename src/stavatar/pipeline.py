@@ -5,6 +5,7 @@ Every stage can be left out when its product is already there, which is all that
 
 from __future__ import annotations
 
+import importlib.util
 import math
 from collections.abc import Iterator
 from dataclasses import replace
@@ -14,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from stavatar import assets
 from stavatar.avatar.avatar import Avatar, render
 from stavatar.avatar.storage import DESCRIPTION, Motion, load_avatar, save_avatar
 from stavatar.camera import Camera
@@ -21,6 +23,7 @@ from stavatar.capture import capture, write_video
 from stavatar.config import Config
 from stavatar.errors import BackendError, InputError
 from stavatar.evaluation.evaluate import Metrics, evaluate_images
+from stavatar.evaluation.head_mask import head_mask
 from stavatar.evaluation.pictures import Example, choose_examples, comparison_video, contact_sheet
 from stavatar.evaluation.results import assemble_results
 from stavatar.files import write_json
@@ -38,7 +41,6 @@ from stavatar.training.trainer import Trainer
 _ORBIT_YAW = math.radians(30)  # how far `render --orbit` swings to either side
 _ORBIT_SECONDS = 6.0  # per swing there and back
 _NECK_FRAMES = 32  # of the motion, from which the point that the camera turns about is taken
-_NOT_HEAD = ("torso", "neck")
 
 
 def choose_device(name: str) -> torch.device:
@@ -68,6 +70,25 @@ def require_video(video: Path) -> None:
         raise InputError(f"{video} does not exist")
 
 
+def require_tools(config: Config, device: torch.device) -> None:
+    """Find out before any work is done whether training can run at all.
+
+    Raises:
+        AssetError: the perceptual loss is on and its weights are missing.
+        BackendError: training is to run on a GPU and gsplat is missing.
+    """
+    if config.training.lpips > 0:
+        assets.path("lpips_vgg16")
+    if device.type == "cuda" and importlib.util.find_spec("gsplat") is None:
+        raise BackendError("training on a GPU needs gsplat: pip install 'stavatar[cuda]', or use --device cpu")
+
+
+def inputs_of(source: Path, holdout: int | None) -> dict[str, str | int | None]:
+    """What a run's result depends on besides its settings: the source, told by name and size, and the split."""
+    source = Path(source)
+    return {"source": source.name, "bytes": source.stat().st_size if source.is_file() else None, "holdout": holdout}
+
+
 def reconstruct(
     video: Path, folder: Path, config: Config, *, holdout: int | None = None, device: torch.device, resume: bool = False
 ) -> Run:
@@ -77,7 +98,8 @@ def reconstruct(
         StavatarError: with one sentence that says what is wrong.
     """
     require_video(video)
-    run = Run.start(folder, config, resume=resume)
+    require_tools(config, device)
+    run = Run.start(folder, config, inputs_of(video, holdout), resume=resume)
     with run.cleared_if_unused():
         track(video, run, config, holdout=holdout)
     train(run, config, device=device)
@@ -87,7 +109,8 @@ def reconstruct(
 
 def demo(folder: Path, config: Config, *, frames: int, device: torch.device, resume: bool = False) -> Run:
     """Render a performance of the embedded head to ``input.mp4`` and reconstruct it like any other video."""
-    run = Run.start(folder, config, resume=resume)
+    require_tools(config, device)
+    run = Run.start(folder, config, {"frames": frames}, resume=resume)
     video = run.folder / "input.mp4"
     if not run.done("rendering_input"):
         with run.cleared_if_unused(), run.timed("rendering_input"):
@@ -104,7 +127,8 @@ def train_sequence(source: Path, folder: Path, config: Config, *, device: torch.
     load_head(sequence.head_model)  # refuses a sequence of another head before a folder is made
     if len(sequence.test) == 0:
         sequence = split_holdout(sequence)
-    run = Run.start(folder, config, resume=resume)
+    require_tools(config, device)
+    run = Run.start(folder, config, inputs_of(source, None), resume=resume)
     if not run.done("tracking"):
         with run.timed("tracking"):
             write_sequence(sequence, run.sequence, overwrite=True)
@@ -140,8 +164,8 @@ def train(run: Run, config: Config, *, device: torch.device) -> None:
     if checkpoint.restore(trainer, run.folder):
         remark(f"continuing at step {trainer.step} of {trainer.steps}")
     if trainer.step < trainer.steps or not run.done("training"):
-        with run.timed("training"):
-            trainer.run(run.folder)
+        trainer.run(run.folder)
+        run.record("training", trainer.seconds)
     with run.timed("held_out_tracking"):
         parameters = trainer.track_held_out().to("cpu")
         motion = Motion(parameters, sequence.camera, sequence.fps, sequence.train, sequence.test)
@@ -177,7 +201,8 @@ def evaluate(run: Run, *, device: torch.device) -> None:
         landmark_tracked=landmark_tracked,
         test_tracking=(
             "held-out frames: expression and gaze from landmarks, head and torso pose aligned photometrically to the "
-            "finished avatar; metrics_landmark_tracked uses landmarks alone"
+            "finished avatar; metrics_landmark_tracked uses landmarks alone; crop, identity and torso path come from "
+            "the landmarks of all frames, held-out ones included"
         ),
         preset=avatar.config.preset,
         seed=avatar.config.training.seed,
@@ -197,15 +222,15 @@ def _measure(avatar: Avatar, sequence: Sequence, parameters: HeadParameters, tit
 def _views(
     avatar: Avatar, sequence: Sequence, parameters: HeadParameters, frames: Tensor
 ) -> Iterator[tuple[int, Tensor, Tensor, Tensor | None]]:
-    """(frame, truth, render, mask of the head) of some frames; the mask is where head Gaussians outweigh the rest."""
+    """(frame, truth, render, mask of the head) of some frames."""
     device = avatar.shape.device
     static = avatar.network.static_features() if avatar.network is not None else None
-    is_head = (~avatar.head.faces_in(*_NOT_HEAD))[avatar.gaussians.face].float()[None, :, None]
     for frame in frames.tolist():
         posed = avatar(parameters[[frame]].to(device), static=static)
-        view = render(posed, sequence.camera[[frame]].to(device), extra=is_head)
-        assert view.extra is not None
-        yield frame, sequence.image([frame])[0], view.image[0].cpu(), (view.extra[0, :, :, 0] > 0.5).cpu()
+        camera = sequence.camera[[frame]]
+        image = render(posed, camera.to(device)).image[0].cpu()
+        mask = head_mask(avatar.head, posed.mesh.vertices[0], camera, sequence.mask([frame])[0])
+        yield frame, sequence.image([frame])[0], image, mask
 
 
 @torch.no_grad()

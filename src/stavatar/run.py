@@ -18,6 +18,7 @@ class Run:
 
     ============================  ====================================================
     ``config.yaml``               every setting
+    ``inputs.json``               what was processed
     ``sequence/``                 the tracked frames
     ``tracking.mp4``              overlay of the tracked mesh on the frames
     ``checkpoint.safetensors``    state of an unfinished training
@@ -32,6 +33,7 @@ class Run:
     def __init__(self, folder: Path) -> None:
         self.folder = Path(folder)
         self.config_path = self.folder / "config.yaml"
+        self.inputs_path = self.folder / "inputs.json"
         self.sequence = self.folder / "sequence"
         self.tracking_video = self.folder / "tracking.mp4"
         self.avatar = self.folder / "avatar"
@@ -43,12 +45,18 @@ class Run:
         self._made_folder = False
 
     @staticmethod
-    def start(folder: Path, config: Config, *, resume: bool) -> Run:
+    def start(folder: Path, config: Config, inputs: dict[str, str | int | None], *, resume: bool) -> Run:
         """Claim a folder for a new run, or take up the one in it.
+
+        Args:
+            folder: where the results go.
+            config: every setting.
+            inputs: what is processed, as far as the result depends on it; a resumed run must have the same.
+            resume: take up the run that is there.
 
         Raises:
             InputError: the folder holds a run and `resume` is off, holds something else, cannot be written, or holds a
-                run with other settings.
+                run with other settings or inputs.
         """
         run = Run(folder)
         try:
@@ -62,8 +70,16 @@ class Run:
         if occupied:
             if configuration.load(run.config_path) != config:
                 raise InputError(f"{folder} holds a run with other settings than these; resume it with the same ones")
+            before = read_json(run.inputs_path)
+            for name in sorted(set(inputs) | set(before)):
+                if before.get(name) != inputs.get(name):
+                    raise InputError(
+                        f"{folder} holds a run with {name} {before.get(name)}, not {inputs.get(name)}; "
+                        "choose another output folder"
+                    )
         else:
             run._claimed, run._made_folder = True, not run.folder.exists()
+            write_json(run.inputs_path, inputs)
             configuration.save(config, run.config_path)
         return run
 
@@ -88,12 +104,16 @@ class Run:
             raise InputError(f"{folder} is not a stavatar run: it has no config.yaml")
         return run
 
+    def record(self, stage: str, seconds: float) -> None:
+        """Note that a stage is done and what it took."""
+        write_json(self._stages, self.seconds | {stage: round(seconds, 2)})
+
     @contextmanager
     def timed(self, stage: str) -> Iterator[None]:
         """Time a stage; it counts as done when the block ends well. After an interruption only the rest is timed."""
         begin = time.monotonic()
         yield
-        write_json(self._stages, self.seconds | {stage: round(time.monotonic() - begin, 2)})
+        self.record(stage, time.monotonic() - begin)
 
     @contextmanager
     def cleared_if_unused(self) -> Iterator[None]:
@@ -104,7 +124,7 @@ class Run:
         try:
             yield
         except StavatarError:
-            notes = {self.config_path, self._stages}
+            notes = {self.config_path, self.inputs_path, self._stages}
             if self._claimed and notes.issuperset(self.folder.iterdir()):
                 for note in notes:
                     note.unlink(missing_ok=True)

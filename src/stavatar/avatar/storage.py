@@ -25,7 +25,7 @@ from stavatar.head.uv import UVAtlas
 
 FORMAT = 1
 TENSORS, DESCRIPTION = "avatar.safetensors", "avatar.yaml"
-_NOT_STORED = ("head.", "atlas.")
+_NOT_STORED = "head."
 
 
 @dataclass(frozen=True)
@@ -49,6 +49,16 @@ class Motion:
 def tensors_of_avatar(avatar: Avatar) -> dict[str, Tensor]:
     """Everything learned or recorded; the head model and its atlas are known by name and left out."""
     return {name: value for name, value in avatar.state_dict().items() if not name.startswith(_NOT_STORED)}
+
+
+def load_tensors(avatar: Avatar, tensors: dict[str, Tensor]) -> None:
+    """Fill an avatar from the tensors of another one of the same build; others among `tensors` are passed over.
+
+    Raises:
+        KeyError, RuntimeError: a tensor is missing or has the wrong shape.
+    """
+    wanted = tensors_of_avatar(avatar)
+    avatar.load_state_dict({name: tensors[name] for name in wanted}, strict=False)
 
 
 def gaussians_from_tensors(tensors: dict[str, Tensor]) -> BoundGaussians:
@@ -130,8 +140,7 @@ def load_avatar(folder: Path, device: torch.device | str = "cpu") -> tuple[Avata
             atlas=atlas,
             masks=RegionMasks.build(head, atlas).masks,
         )
-        wanted = tensors_of_avatar(avatar)
-        avatar.load_state_dict({name: tensors[name] for name in wanted}, strict=False)
+        load_tensors(avatar, tensors)
     except (KeyError, TypeError, RuntimeError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise InputError(f"{folder} is not a complete avatar: {reason}") from error

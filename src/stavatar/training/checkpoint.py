@@ -15,7 +15,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from stavatar.avatar.storage import gaussians_from_tensors, tensors_of_avatar
+from stavatar.avatar.storage import gaussians_from_tensors, load_tensors, tensors_of_avatar
 from stavatar.errors import InputError
 from stavatar.files import atomic_path
 
@@ -38,7 +38,7 @@ def save(trainer: Trainer, folder: Path) -> None:
         "step": trainer.step,
         "steps": trainer.steps,
         "passes_done": trainer.passes_done,
-        "seed": trainer.config.training.seed,
+        "seconds": trainer.seconds,
     }
     with atomic_path(folder / NAME) as temporary:
         save_file(
@@ -67,10 +67,11 @@ def restore(trainer: Trainer, folder: Path) -> bool:
         raise InputError(f"{path} belongs to another run (other frames or settings); delete it to start over")
     try:
         _restore(trainer, tensors)
+        trainer.step, trainer.passes_done = int(header["step"]), int(header["passes_done"])
+        trainer.seconds = float(header["seconds"])
     except (KeyError, RuntimeError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise InputError(f"{path} does not fit this run ({reason}); delete it to start over") from error
-    trainer.step, trainer.passes_done = header["step"], header["passes_done"]
     return True
 
 
@@ -81,7 +82,7 @@ def _restore(trainer: Trainer, tensors: dict[str, Tensor]) -> None:
 
     avatar = part("avatar")
     trainer.avatar.gaussians = gaussians_from_tensors(avatar).to(trainer.device)
-    trainer.avatar.load_state_dict(avatar, strict=False)
+    load_tensors(trainer.avatar, avatar)
     trainer.poses.load_state_dict(part("poses"))
     trainer.gaussian_optimiser, trainer.network_optimiser = trainer._optimisers()
     _restore_optimiser(part("gaussians"), trainer.gaussian_optimiser, trainer.avatar.gaussians)

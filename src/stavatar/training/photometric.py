@@ -91,18 +91,26 @@ def align_poses(
         views = images(probes)
         current = views[0]
         jacobian = (views[1:] - views[:1]).flatten(1).T  # [pixels, 12], per probe
-        for iteration in range(iterations):
+        best, least = correction, float("inf")
+        for iteration in range(iterations + 1):
             residual = (current - goal[0]).flatten()
             weight = _HUBER / residual.abs().clamp_min(_HUBER)
+            cost = (weight * residual.square()).sum().item()
+            if cost >= least:
+                break  # the Jacobian of the start leads no further
+            best, least = correction, cost
+            if iteration == iterations:
+                break
             weighted = jacobian * weight[:, None]
             normal = weighted.T @ jacobian
             damping = _DAMPING * normal.diagonal().mean() + 1e-12
             eye = torch.eye(len(normal), device=device)
             step = torch.linalg.solve(normal + damping * eye, weighted.T @ residual) * probe
-            correction = correction - step.clamp(-largest, largest)
-            if iteration + 1 == iterations or (step / probe).abs().max() < _ENOUGH:
+            if (step / probe).abs().max() < _ENOUGH:
                 break
+            correction = correction - step.clamp(-largest, largest)
             current = images(correction[None])[0]
+        correction = best
         results.append(_corrected(start, correction[None]))
         if report is not None:
             report()

@@ -58,7 +58,7 @@ class TrackedParameters(nn.Module):
         """Move `frames` [B] against the gradients that `rows` hold.
 
         Args:
-            frames: indices, the ones `rows` was made with.
+            frames: distinct indices, the ones `rows` was made with.
             rows: result of :meth:`rows` after a backward pass.
             factor: scales all learning rates.
             neighbours: share of the step that the frames around get, falling off with distance.
@@ -88,8 +88,9 @@ class TrackedParameters(nn.Module):
                 continue
             near = frames + distance
             inside = (near >= 0) & (near < len(table))
-            near, share = near[inside], step[inside] * neighbours * math.exp(-0.5 * (distance / _WIDTH) ** 2)
-            table.index_add_(0, near, -share * self.movable[near, None])
+            near = near.clamp(0, len(table) - 1)  # clamping and masking, as picking would wait for a GPU
+            share = step * neighbours * math.exp(-0.5 * (distance / _WIDTH) ** 2)
+            table.index_add_(0, near, -share * (inside & self.movable[near])[:, None])
 
     @torch.no_grad()
     def replace(self, frames: Tensor, parameters: HeadParameters) -> None:

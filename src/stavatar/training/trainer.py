@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import time
 from dataclasses import dataclass
@@ -31,6 +32,7 @@ from stavatar.training.poses import TrackedParameters
 from stavatar.training.reference import best_reference
 from stavatar.training.schedule import common_factor, exponential
 
+_CHECK_INTERVAL = 50  # steps between looks at the loss on a GPU, where every look waits for the device
 _NEIGHBOUR_EPOCHS = 3  # over which the sharing of pose steps among neighbouring frames fades out
 
 
@@ -86,8 +88,9 @@ class Trainer:
 
         self.step = 0
         self.passes_done = 0
-        by_epochs = math.ceil(config.training.epochs * len(sequence.train) / config.training.batch)
-        self.steps = max(1, config.training.steps or by_epochs)
+        self.seconds = 0.0  # spent in :meth:`run`, interruptions not counted
+        self.steps_per_epoch = math.ceil(len(sequence.train) / config.training.batch)
+        self.steps = config.training.steps or math.ceil(config.training.epochs * self.steps_per_epoch)
 
     def _optimisers(self) -> tuple[torch.optim.Adam, torch.optim.Adam | None]:
         config, gaussians = self.config.training, self.avatar.gaussians
@@ -127,30 +130,29 @@ class Trainer:
         Raises:
             TrainingError: the loss is no longer a number; the last checkpoint stays as it is.
         """
-        saved = time.monotonic()
+        begin = saved = time.monotonic()
+        before = self.seconds
         with stage("training", self.steps) as report:
             report(self.step)
             while self.step < self.steps:
                 self._align_where_due()
-                losses = self.train_step(self.frames_of_step(self.step))
-                report(1, note=f"loss {float(losses.total.detach()):.4f}" if self.step % 20 == 0 else None)
-                if folder is not None and time.monotonic() - saved > self.config.training.checkpoint_seconds:
+                frames = self.frames_of_step(self.step)
+                losses = self.train_step(frames)
+                report(1, note=f"loss {losses.total.item():.4f}" if self.step % 20 == 0 else None)
+                now = time.monotonic()
+                self.seconds = before + now - begin
+                due = now - saved > self.config.training.checkpoint_seconds or self.step == self.steps
+                if folder is not None and due:
+                    self._check(losses, frames)
                     checkpoint.save(self, folder)
-                    saved = time.monotonic()
-        if folder is not None:
-            checkpoint.save(self, folder)
+                    saved = now
 
     def frames_of_step(self, step: int) -> Tensor:
         """Which frames a step sees: each epoch is a permutation of its own, so that any step can be computed alone."""
+        epoch, place = divmod(step, self.steps_per_epoch)
         batch, train = self.config.training.batch, self.sequence.train
-        samples = range(step * batch, (step + 1) * batch)
-        orders = {
-            epoch: torch.randperm(
-                len(train), generator=torch.Generator().manual_seed(1_000_003 * self.config.training.seed + epoch)
-            )
-            for epoch in {sample // len(train) for sample in samples}
-        }
-        return train[torch.stack([orders[sample // len(train)][sample % len(train)] for sample in samples])]
+        generator = torch.Generator().manual_seed(1_000_003 * self.config.training.seed + epoch)
+        return train[torch.randperm(len(train), generator=generator)[place * batch : (place + 1) * batch]]
 
     def train_step(self, frames: Tensor) -> StepReport:
         """One step: render the frames, compare, and move everything that is learned."""
@@ -181,8 +183,11 @@ class Trainer:
                 posed.offsets.scale, posed.offsets.color, config.offset_scale, config.offset_color
             )
         losses = StepReport(parts)
-        self._check(losses, frames)
+        if self.device.type == "cpu" or self.step % _CHECK_INTERVAL == 0:
+            self._check(losses, frames)
 
+        if self.density.needs_statistics:
+            view.means2d.retain_grad()
         self.gaussian_optimiser.zero_grad()
         if self.network_optimiser is not None:
             self.network_optimiser.zero_grad()
@@ -193,6 +198,7 @@ class Trainer:
         self.poses.step(frames.to(self.device), rows, self._pose_factor(), self._neighbour_share())
         with torch.no_grad():
             self.density.observe(view, rendered, truth)
+            self.density.densify(gaussians, self.gaussian_optimiser, self.step)
         self.step += 1
         return losses
 
@@ -212,13 +218,11 @@ class Trainer:
         return exponential(1.0, self.config.pose.decay, self.progress)
 
     def _neighbour_share(self) -> float:
-        epochs = self.step * self.config.training.batch / len(self.sequence.train)
+        epochs = self.step / self.steps_per_epoch
         return self.config.pose.neighbours * max(0.0, 1 - epochs / _NEIGHBOUR_EPOCHS)
 
     def _check(self, losses: StepReport, frames: Tensor) -> None:
-        """Stop where a loss is not a number. On a GPU this would wait for the device, so it looks now and then."""
-        if self.device.type != "cpu" and self.step % 50:
-            return
+        """Stop where a loss is not a number."""
         for name, value in losses.parts.items():
             if not bool(torch.isfinite(value)):
                 raise TrainingError(
@@ -295,7 +299,7 @@ def start_avatar(sequence: Sequence, head: HeadModel, config: Config) -> Avatar:
         seeds = seed_beyond_mesh(head, vertices[0], camera, image, matte, config.gaussians.seeds, generator)
     return Avatar(
         config,
-        head,
+        copy.deepcopy(head),  # moving the avatar to a GPU must not take the caller's head along
         sequence.shape,
         BoundGaussians.one_per_face(config.gaussians, colors, atlas, seeds),
         seen=sequence.parameters[sequence.train],
