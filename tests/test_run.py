@@ -13,7 +13,7 @@ OTHER = config.override(CONFIG, ["training.seed=1"])
 def test_a_new_run_keeps_its_settings(tmp_path):
     run = Run.start(tmp_path / "deep" / "out", OTHER, {}, resume=False)
     assert config.load(run.config_path) == OTHER
-    assert [path.name for path in run.folder.iterdir()] == ["config.yaml"]
+    assert sorted(path.name for path in run.folder.iterdir()) == ["config.yaml", "inputs.json"]
     assert not run.done("tracking")
     assert run.seconds == {}
 
@@ -38,6 +38,15 @@ def test_a_run_is_taken_up_with_its_own_settings_only(tmp_path):
         Run.start(tmp_path, OTHER, {}, resume=True)
     assert first.config_path.read_bytes() == kept
     assert Run.start(tmp_path, CONFIG, {}, resume=True).done("tracking")
+
+
+def test_a_run_of_another_input_is_not_taken_up(tmp_path):
+    inputs = {"source": "me.mp4", "bytes": 1000, "holdout": None}
+    Run.start(tmp_path, CONFIG, inputs, resume=False)
+    assert Run.start(tmp_path, CONFIG, inputs, resume=True).folder == tmp_path
+    for name, other in (("source", "you.mp4"), ("bytes", 1001), ("holdout", 50)):
+        with pytest.raises(InputError, match=f"holds a run with {name} .*, not {other}"):
+            Run.start(tmp_path, CONFIG, inputs | {name: other}, resume=True)
 
 
 @pytest.mark.parametrize("resume", [False, True])
