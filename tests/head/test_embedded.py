@@ -193,9 +193,9 @@ def test_the_tongue_does_not_hide_the_lower_teeth(head: HeadModel) -> None:
     _, lower = pieces(head, "teeth")
     for amount in (0.3, 0.6, 1.0):
         opened = posed(head, {"jawOpen": amount})
-        teeth, near = front_of(opened, lower, 0.01), front_of(opened, tongue, 0.015)
-        assert opened[near, 2].max() < opened[teeth, 2].max() - 0.003, "the tongue ends behind the teeth"
-    assert opened[near, 1].max() < opened[teeth, 1].max(), "and in the open mouth it lies below their edge"
+        teeth, tip = front_of(opened, lower, 0.01), front_of(opened, tongue, 0.006)
+        assert opened[tip, 2].max() < opened[teeth, 2].max() - 0.003, "the tongue ends behind the teeth"
+    assert opened[tip, 1].max() < opened[teeth, 1].max() - 0.002, "and in the open mouth its tip is below their edge"
 
 
 def test_collar_is_a_straight_edge(head: HeadModel) -> None:
