@@ -2,8 +2,11 @@
 
 The neutral head is rendered (painted, without hair) from a few sides, the detector places its landmarks in each
 picture, and each landmark's ray is followed to the face that it hits. A landmark's points from the different views are
-averaged, views that see it frontally counting more, and the mean is moved to the nearest point of the surface that the
-landmark may lie on: irises on the eyeballs, everything else on skin.
+averaged, views that look straight at its place counting more, and the mean is moved to the nearest point of the
+surface that the landmark may lie on: irises on the eyeballs, everything else on skin.
+
+How straight is judged by the normal of the place that the frontal view found. (The normal of each view's own hit would
+mislead: on the face's far side contour landmarks slide forward along the cheek to where the face happens to end.)
 
     python scripts/build_landmark_embedding.py [OUT.npz]
 
@@ -38,6 +41,7 @@ Detector = Callable[[np.ndarray], np.ndarray | None]
 """uint8 RGB image [H, W, 3] -> landmarks [478, 2] in pixels, or None where no face is found."""
 
 SIZE = 640
+# The frontal view comes first.
 VIEWS = ((0.0, 0.0), (0.2, 0.0), (-0.2, 0.0), (0.4, 0.0), (-0.4, 0.0), (0.0, 0.2), (0.0, -0.15))
 """(yaw, pitch) of the camera in radians."""
 RAY_PIXELS = 4
@@ -66,7 +70,7 @@ def render(renderer: Renderer, parameters: HeadParameters, camera: Camera) -> np
 def cast(vertices: Tensor, faces: Tensor, camera: Camera, pixels: np.ndarray) -> tuple[Tensor, Tensor]:
     """What the mesh shows at `pixels` [N, 2], or nearest to them where they miss it (as contour landmarks do).
 
-    Returns the points [N, 3] in world space and how frontally each is seen [N], the cosine of normal and ray.
+    Returns points [N, 3] in world space and the unit normals [N, 3] of the faces they lie on.
     """
     fine = camera.resized(camera.width * RAY_PIXELS, camera.height * RAY_PIXELS)
     fragments = rasterize_mesh(vertices, faces, fine)
@@ -81,8 +85,7 @@ def cast(vertices: Tensor, faces: Tensor, camera: Camera, pixels: np.ndarray) ->
     corners = vertices[faces[fragments.face[y, x].long()]]
     points = (corners * fragments.barycentric[y, x][:, :, None]).sum(1)
     a, b, c = corners.unbind(1)
-    normal = normalize(torch.linalg.cross(b - a, c - a), dim=1)
-    return points, (normal * normalize(camera.position - points, dim=1)).sum(1).clamp_min(0)
+    return points, normalize(torch.linalg.cross(b - a, c - a), dim=1)
 
 
 def nearest_on_surface(points: Tensor, triangles: Tensor) -> tuple[Tensor, Tensor]:
@@ -136,16 +139,21 @@ def embed(head: HeadModel, detect: Detector) -> LandmarkEmbedding:
     surfaces = ((is_iris, head.faces_in("eyeballs")), (~is_iris, head.faces_in(*SKIN)))
 
     total, weights = torch.zeros(LANDMARKS, 3), torch.zeros(LANDMARKS, 1)
+    frontal_normals: Tensor | None = None
     for yaw, pitch in VIEWS:
         camera = view_camera(head, yaw, pitch)
         pixels = detect(render(renderer, head.neutral(), camera))
         if pixels is None:
             raise InputError(f"no face was found in the picture of {head.name} from yaw {yaw}, pitch {pitch}")
+        points, normals = torch.zeros(LANDMARKS, 3), torch.zeros(LANDMARKS, 3)
         for kind, allowed in surfaces:
-            points, facing = cast(vertices, head.faces[allowed], camera, pixels[kind.numpy()])
-            weight = facing[:, None] ** 4 + 1e-4
-            total[kind] += points * weight
-            weights[kind] += weight
+            points[kind], normals[kind] = cast(vertices, head.faces[allowed], camera, pixels[kind.numpy()])
+        if frontal_normals is None:
+            frontal_normals = normals
+        straight = (frontal_normals * normalize(camera.position - points, dim=1)).sum(1, keepdim=True)
+        weight = straight.clamp_min(0) ** 4 + 1e-6
+        total += points * weight
+        weights += weight
 
     face, barycentric = torch.zeros(LANDMARKS, dtype=torch.int64), torch.zeros(LANDMARKS, 3)
     for kind, allowed in surfaces:

@@ -1,7 +1,15 @@
 """Rendered performances of a head model: videos whose every parameter is known."""
 
 from stavatar.synth.motion import perform
-from stavatar.synth.performance import Performance, Truth, load_truth, make_performance, write_performance, write_truth
+from stavatar.synth.performance import (
+    Performance,
+    Truth,
+    demo_performance,
+    load_truth,
+    make_performance,
+    write_performance,
+    write_truth,
+)
 from stavatar.synth.render import Renderer, portrait_camera
 from stavatar.synth.subject import Subject
 
@@ -10,6 +18,7 @@ __all__ = [
     "Renderer",
     "Subject",
     "Truth",
+    "demo_performance",
     "load_truth",
     "make_performance",
     "perform",
