@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 
 import torch
+from PIL import Image
 
 from stavatar import config
 from stavatar.avatar.avatar import render
@@ -71,7 +72,15 @@ def main() -> None:
     )
     results["steps"] = trainer.steps
     write_json(arguments.out / "results.json", results)
+    _write_stills(arguments.out / "stills.png", list(views(parameters))[:: max(1, count // 6)])
     print(json.dumps({name: results[name] for name in ("metrics", "metrics_landmark_tracked", "stage_seconds")}))
+
+
+def _write_stills(path: Path, shown: list) -> None:
+    """Inputs above renders, of some held-out frames."""
+    columns = [torch.cat([truth, image.clamp(0, 1)], 0) for _, truth, image, _ in shown]
+    sheet = (torch.cat(columns, 1) * 255).round().to(torch.uint8)
+    Image.fromarray(sheet.numpy()).save(path)
 
 
 if __name__ == "__main__":
