@@ -145,7 +145,7 @@ def _eye_rims(texels: _Texels, subject: Subject, colour: np.ndarray) -> np.ndarr
     """Brows: an arch over each eye, thinning outwards, broken up into hairs. Lashes: a dark line where lids end."""
     x, y = np.abs(texels.at[:, 0]), texels.at[:, 1]
     along = np.clip((x - 0.17) / (0.90 - 0.17), 0, 1)
-    middle = 0.325 + 0.15 * np.sin(np.pi * 0.8 * along) - 0.06 * along**2
+    middle = 0.225 + 0.15 * np.sin(np.pi * 0.8 * along) - 0.06 * along**2
     half = 0.072 * (1 - 0.62 * along**1.5)
     hairs = texels.noise(0.0011, 61, (1, 0.55, 0.55))
     edge = 1 - np.abs(y - middle) / half + 0.35 * hairs

@@ -81,7 +81,7 @@ class Renderer:
         fragments: Fragments | None = None
         for first in range(0, len(parameters), _BATCH):
             for vertices in self.pose(parameters[first : first + _BATCH]):
-                grain = rng.normal(0, noise, still.shape).astype(np.float32) if noise > 0 else still
+                grain = rng.standard_normal(still.shape, np.float32) * np.float32(noise) if noise > 0 else still
                 fragments = rasterize_mesh(vertices, self._faces, fine, out=fragments)
                 yield self._shade(vertices, camera, fragments, background, grain)
 
