@@ -203,7 +203,7 @@ def cpu() -> Config:
             neighbours=0.6,
             passes=(0.1, 0.4),
         ),
-        training=TrainingConfig(steps=4500, network_start=0.2, lr_network=1e-3, decay=0.1, scale=0.02, lpips=0.0),
+        training=TrainingConfig(steps=3600, network_start=0.2, lr_network=1e-3, decay=0.1, scale=0.02, lpips=0.0),
     )
 
 

@@ -1,22 +1,24 @@
 """Photometric alignment of head and torso poses: Gauss-Newton on the image, against the avatar.
 
 Twelve numbers a frame: the torso's rotation and translation, the head's rotation and translation against the torso.
-Their Jacobian comes from finite differences, that is from twelve extra renders of the same Gaussians; the network's
-offsets are kept fixed meanwhile, as they hardly depend on a small motion. Landmarks place a head to a degree or so;
+Their Jacobian comes from finite differences, that is from twelve extra renders, with the Gaussians carried along by
+their faces' centroids, as so small a motion hardly turns them. The network's offsets are kept fixed meanwhile for the
+same reason. Landmarks place a head to a degree or so;
 this brings it to where the pixels agree, which is worth about 8 dB (and is what trackers of this field do for every
 frame).
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from stavatar.avatar.avatar import Avatar, render
-from stavatar.avatar.offsets import Offsets
+from stavatar.avatar.avatar import Avatar, PosedGaussians, render
 from stavatar.camera import Camera
-from stavatar.head import HeadParameters
+from stavatar.head import HeadParameters, PosedHead
 from stavatar.progress import Report
 from stavatar.sequence import Sequence
 from stavatar.splat.rasterize import Backend
@@ -72,28 +74,16 @@ def align_poses(
 
         mesh = avatar.head(avatar.shape, start)
         offsets = avatar.offsets(start, mesh, static) if static is not None else None
-
-        def images(
-            corrections: Tensor,
-            start: HeadParameters = start,
-            offsets: Offsets | None = offsets,
-            camera: Camera = camera,
-        ) -> Tensor:
-            moved = _corrected(start, corrections)
-            posed = avatar.bind(avatar.head(avatar.shape, moved), _expand(offsets, len(corrections)))
-            view = render(posed, camera.expand(len(corrections)), sh_degree=sh_degree, backend=backend)
-            return _shrink(view.image)
-
+        goal = _shrink(sequence.image([frame], device))
         if correction is None or not follow:
             correction = torch.zeros_like(probe)
-        goal = _shrink(sequence.image([frame], device))
-        probes = torch.cat([correction[None], correction + torch.diag(probe)])
-        views = images(probes)
-        current = views[0]
-        jacobian = (views[1:] - views[:1]).flatten(1).T  # [pixels, 12], per probe
+        posed = avatar.bind(avatar.head(avatar.shape, _corrected(start, correction[None])), offsets)
+        current = _shrink(render(posed, camera, sh_degree=sh_degree, backend=backend).image)
+        probed = _corrected(start, correction + torch.diag(probe))
+        jacobian = _jacobian(avatar, posed, probed, camera, sh_degree, backend)  # [pixels, 12], per probe
         best, least = correction, float("inf")
         for iteration in range(iterations + 1):
-            residual = (current - goal[0]).flatten()
+            residual = (current - goal).flatten()
             weight = _HUBER / residual.abs().clamp_min(_HUBER)
             cost = (weight * residual.square()).sum().item()
             if cost >= least:
@@ -109,7 +99,8 @@ def align_poses(
             if (step / probe).abs().max() < _ENOUGH:
                 break
             correction = correction - step.clamp(-largest, largest)
-            current = images(correction[None])[0]
+            posed = avatar.bind(avatar.head(avatar.shape, _corrected(start, correction[None])), offsets)
+            current = _shrink(render(posed, camera, sh_degree=sh_degree, backend=backend).image)
         correction = best
         results.append(_corrected(start, correction[None]))
         if report is not None:
@@ -131,11 +122,20 @@ def _corrected(start: HeadParameters, corrections: Tensor) -> HeadParameters:
     )
 
 
-def _expand(offsets: Offsets | None, count: int) -> Offsets | None:
-    """Offsets of one frame for `count` frames."""
-    if offsets is None:
-        return None
-    return Offsets(**{name: value.expand(count, *value.shape[1:]) for name, value in vars(offsets).items()})
+def _jacobian(
+    avatar: Avatar, posed: PosedGaussians, probed: HeadParameters, camera: Camera, sh_degree: int, backend: Backend
+) -> Tensor:
+    """How the picture changes from `posed` to each of K probed poses: [pixels at half the size, K]."""
+    moved = _centroids(avatar, avatar.head(avatar.shape, probed)) - _centroids(avatar, posed.mesh)
+    shift = moved.index_select(1, avatar.gaussians.face)
+    means = posed.means + torch.cat([torch.zeros_like(shift[:1]), shift])
+    views = _shrink(render(replace(posed, means=means), camera, sh_degree=sh_degree, backend=backend).image)
+    return (views[1:] - views[:1]).flatten(1).T
+
+
+def _centroids(avatar: Avatar, mesh: PosedHead) -> Tensor:
+    """Centres of all faces [B, F, 3]."""
+    return mesh.vertices.index_select(1, avatar.head.faces.flatten()).unflatten(1, (-1, 3)).mean(2)
 
 
 def _shrink(images: Tensor) -> Tensor:

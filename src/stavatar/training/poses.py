@@ -6,8 +6,6 @@ would keep moving all other rows by their old momentum.
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor, nn
 
@@ -83,14 +81,13 @@ class TrackedParameters(nn.Module):
         table[frames] -= step
         if neighbours <= 0:
             return
-        for distance in range(-_REACH, _REACH + 1):
-            if distance == 0:
-                continue
-            near = frames + distance
-            inside = (near >= 0) & (near < len(table))
-            near = near.clamp(0, len(table) - 1)  # clamping and masking, as picking would wait for a GPU
-            share = step * neighbours * math.exp(-0.5 * (distance / _WIDTH) ** 2)
-            table.index_add_(0, near, -share * (inside & self.movable[near])[:, None])
+        distance = torch.arange(-_REACH, _REACH + 1, device=table.device)
+        near = frames[:, None] + distance
+        counts = (distance != 0) & (near >= 0) & (near < len(table))
+        near = near.clamp(0, len(table) - 1)  # clamping and masking, as picking would wait for a GPU
+        counts &= self.movable[near]
+        share = neighbours * torch.exp(-0.5 * (distance / _WIDTH) ** 2) * counts
+        table.index_add_(0, near.flatten(), -(share[..., None] * step[:, None]).flatten(0, 1))
 
     @torch.no_grad()
     def replace(self, frames: Tensor, parameters: HeadParameters) -> None:
