@@ -252,6 +252,14 @@ def doctor() -> None:
     output.print(table)
 
 
+def _cell(measured: dict[str, float | None], name: str) -> str:
+    """A figure; "missing" where it could not be computed, and nothing where it is not defined."""
+    if name not in measured:
+        return ""
+    value = measured[name]
+    return "missing" if value is None else f"{value:.4g}"
+
+
 def _show_results(folder: Path) -> None:
     """The figures that matter and where to look."""
     from stavatar.files import read_json
@@ -269,7 +277,7 @@ def _show_results(folder: Path) -> None:
         measured = results.get(key)
         if measured:
             names = ("psnr", "ssim", "lpips_alex", "lpips_vgg")
-            table.add_row(label, *("missing" if measured.get(n) is None else f"{measured[n]:.4g}" for n in names))
+            table.add_row(label, *(_cell(measured, name) for name in names))
     output.print(table)
     seconds = results.get("stage_seconds", {})
     pictures = [path for path in (run.side_by_side, run.contact_sheet, run.tracking_video) if path.exists()]

@@ -1,5 +1,7 @@
 """Gauss-Newton on the image finds the pose that was rendered."""
 
+import dataclasses
+
 import torch
 
 from stavatar.avatar.avatar import render
@@ -63,3 +65,27 @@ def test_following_starts_from_the_correction_before(true_avatar, small_sequence
     )
     cold = align_poses(true_avatar, small_sequence, wrong, frames, iterations=1, soft=False, sh_degree=0)
     assert (found.neck - truth.neck[:3]).abs().max() < 0.2 * (cold.neck - truth.neck[:3]).abs().max()
+
+
+def test_what_is_out_of_sight_stays_where_the_tracker_put_it(true_avatar, small_sequence):
+    """With the torso cut off below the picture, nothing says where it is: following on must not carry it away."""
+    camera = small_sequence.camera
+    shifted = dataclasses.replace(camera, center=camera.center + torch.tensor([[0.0, 22.0]]))
+    with torch.no_grad():
+        view = render(true_avatar(small_sequence.parameters), shifted)
+    noise = 0.03 * torch.randn(view.image.shape, generator=torch.Generator().manual_seed(0))
+    images = ((view.image + noise).clamp(0, 1) * 255).round().to(torch.uint8)
+    sequence = dataclasses.replace(small_sequence, camera=shifted, images=images)
+    truth = sequence.parameters
+    found = align_poses(
+        true_avatar,
+        sequence,
+        truth,
+        torch.arange(10),
+        iterations=6,
+        soft=False,
+        sh_degree=0,
+        correction=torch.zeros(12),
+    )
+    assert (found.translation - truth.translation).norm(dim=1).max() < 0.02
+    assert (found.rotation - truth.rotation).norm(dim=1).max() < 0.1

@@ -28,6 +28,7 @@ _PROBE = {"rotation": 2e-3, "neck": 2e-3, "translation": 4e-4, "neck_translation
 _LARGEST = {"rotation": 0.03, "neck": 0.03, "translation": 6e-3, "neck_translation": 6e-3}  # per iteration
 _HUBER = 0.1  # residual in [0, 1] above which a pixel's weight falls
 _DAMPING = 1e-3  # relative to the mean of the normal matrix's diagonal
+_PRIOR = 2e-8  # cost of a correction by one probe, squared, per value of the picture
 _ENOUGH = 0.05  # stop when the step is smaller than this many probes
 
 
@@ -67,6 +68,7 @@ def align_poses(
     probe = torch.cat([torch.full((3,), _PROBE[name], device=device) for name in FIELDS])
     largest = torch.cat([torch.full((3,), _LARGEST[name], device=device) for name in FIELDS])
     follow = correction is not None
+    center = torch.zeros_like(probe) if correction is None else correction.clone()
     results: list[HeadParameters] = []
     for frame in frames.tolist():
         start = parameters[[frame]]
@@ -82,10 +84,13 @@ def align_poses(
         probed = _corrected(start, correction + torch.diag(probe))
         jacobian = _jacobian(avatar, posed, probed, camera, sh_degree, backend)  # [pixels, 12], per probe
         best, least = correction, float("inf")
+        # Shoulders may hardly be in the picture: what it does not say stays near the tracker's word.
+        prior = _PRIOR * len(jacobian)
         for iteration in range(iterations + 1):
             residual = (current - goal).flatten()
             weight = _HUBER / residual.abs().clamp_min(_HUBER)
-            cost = (weight * residual.square()).sum().item()
+            strayed = (correction - center) / probe
+            cost = ((weight * residual.square()).sum() + prior * strayed.square().sum()).item()
             if cost >= least:
                 break  # the Jacobian of the start leads no further
             best, least = correction, cost
@@ -95,7 +100,8 @@ def align_poses(
             normal = weighted.T @ jacobian
             damping = _DAMPING * normal.diagonal().mean() + 1e-12
             eye = torch.eye(len(normal), device=device)
-            step = torch.linalg.solve(normal + damping * eye, weighted.T @ residual) * probe
+            slope = weighted.T @ residual + prior * strayed
+            step = torch.linalg.solve(normal + (damping + prior) * eye, slope) * probe
             if (step / probe).abs().max() < _ENOUGH:
                 break
             correction = correction - step.clamp(-largest, largest)
