@@ -73,19 +73,20 @@ def test_what_is_out_of_sight_stays_where_the_tracker_put_it(true_avatar, small_
     shifted = dataclasses.replace(camera, center=camera.center + torch.tensor([[0.0, 22.0]]))
     with torch.no_grad():
         view = render(true_avatar(small_sequence.parameters), shifted)
-    noise = 0.03 * torch.randn(view.image.shape, generator=torch.Generator().manual_seed(0))
+    noise = 0.1 * torch.randn(view.image.shape, generator=torch.Generator().manual_seed(0))
     images = ((view.image + noise).clamp(0, 1) * 255).round().to(torch.uint8)
     sequence = dataclasses.replace(small_sequence, camera=shifted, images=images)
-    truth = sequence.parameters
+    frames = torch.arange(10).repeat_interleave(3)
+    truth = sequence.parameters[frames]
     found = align_poses(
         true_avatar,
         sequence,
-        truth,
-        torch.arange(10),
+        sequence.parameters,
+        frames,
         iterations=6,
         soft=False,
         sh_degree=0,
         correction=torch.zeros(12),
     )
-    assert (found.translation - truth.translation).norm(dim=1).max() < 0.02
-    assert (found.rotation - truth.rotation).norm(dim=1).max() < 0.1
+    assert (found.translation - truth.translation).norm(dim=1).max() < 0.01
+    assert (found.rotation - truth.rotation).norm(dim=1).max() < 0.05
