@@ -35,7 +35,9 @@ ALLOWED: dict[str, set[str]] = {
     "density": {"avatar", "splat"},
     # The losses stand below evaluation, whose SSIM they define, though they lie in training's folder.
     "training.losses": set(),
-    "evaluation": {"assets", "capture", "errors", "files", "progress", "sequence", "training.losses"},
+    "evaluation": {
+        *("assets", "camera", "capture", "errors", "files", "head", "mesh", "progress", "sequence", "training.losses"),
+    },
     "training": {
         *("avatar", "camera", "config", "density", "errors", "evaluation", "files", "head", "progress", "sequence"),
         *("splat", "training.losses"),
@@ -44,8 +46,8 @@ ALLOWED: dict[str, set[str]] = {
     "run": {"config", "errors", "files"},
     "doctor": {"assets", "config"},
     "pipeline": {
-        *("avatar", "camera", "capture", "config", "errors", "evaluation", "files", "head", "progress", "run"),
-        *("sequence", "synth", "tracking", "training"),
+        *("assets", "avatar", "camera", "capture", "config", "errors", "evaluation", "files", "head", "progress"),
+        *("run", "sequence", "synth", "tracking", "training"),
     },
     "cli": {"assets", "config", "doctor", "errors", "files", "pipeline", "run"},
 }

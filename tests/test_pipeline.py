@@ -111,6 +111,7 @@ def test_a_finished_run_holds_these_files_and_no_others(finished):
         "avatar",
         "config.yaml",
         "contact_sheet.png",
+        "inputs.json",
         "results.json",
         "sequence",
         "side_by_side.mp4",
