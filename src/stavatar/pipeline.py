@@ -27,7 +27,7 @@ from stavatar.evaluation.head_mask import head_mask
 from stavatar.evaluation.pictures import Example, choose_examples, comparison_video, contact_sheet
 from stavatar.evaluation.results import assemble_results
 from stavatar.files import write_json
-from stavatar.head import HeadParameters, load_embedded_head, load_embedded_landmarks, load_head
+from stavatar.head import HeadParameters, PosedHead, load_embedded_head, load_embedded_landmarks, load_head
 from stavatar.head.model import JOINTS
 from stavatar.progress import remark, stage
 from stavatar.run import Run
@@ -219,24 +219,26 @@ def evaluate(run: Run, *, device: torch.device) -> None:
 def _measure(
     avatar: Avatar, sequence: Sequence, parameters: HeadParameters, title: str, lpips_frames: int | None = None
 ) -> Metrics:
-    views = _views(avatar, sequence, parameters, sequence.test)
+    def views() -> Iterator[tuple[int, Tensor, Tensor, Tensor]]:
+        for frame, truth, image, mesh in _views(avatar, sequence, parameters, sequence.test):
+            matte = sequence.mask([frame])[0]
+            yield frame, truth, image, head_mask(avatar.head, mesh.vertices[0], sequence.camera[[frame]], matte)
+
     device = avatar.shape.device
-    return evaluate_images(views, len(sequence.test), device=device, lpips_frames=lpips_frames, title=title)
+    return evaluate_images(views(), len(sequence.test), device=device, lpips_frames=lpips_frames, title=title)
 
 
 @torch.no_grad()
 def _views(
     avatar: Avatar, sequence: Sequence, parameters: HeadParameters, frames: Tensor
-) -> Iterator[tuple[int, Tensor, Tensor, Tensor | None]]:
-    """(frame, truth, render, mask of the head) of some frames."""
+) -> Iterator[tuple[int, Tensor, Tensor, PosedHead]]:
+    """(frame, truth, render, posed mesh) of some frames."""
     device = avatar.shape.device
     static = avatar.network.static_features() if avatar.network is not None else None
     for frame in frames.tolist():
         posed = avatar(parameters[[frame]].to(device), static=static)
-        camera = sequence.camera[[frame]]
-        image = render(posed, camera.to(device)).image[0].cpu()
-        mask = head_mask(avatar.head, posed.mesh.vertices[0], camera, sequence.mask([frame])[0])
-        yield frame, sequence.image([frame])[0], image, mask
+        image = render(posed, sequence.camera[[frame]].to(device)).image[0].cpu()
+        yield frame, sequence.image([frame])[0], image, posed.mesh
 
 
 @torch.no_grad()

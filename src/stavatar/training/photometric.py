@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from stavatar.avatar.avatar import Avatar, PosedGaussians, render
+from stavatar.avatar.offsets import Offsets
 from stavatar.camera import Camera
 from stavatar.head import HeadParameters, PosedHead
 from stavatar.progress import Report
@@ -68,22 +69,21 @@ def align_poses(
     probe = torch.cat([torch.full((3,), _PROBE[name], device=device) for name in FIELDS])
     largest = torch.cat([torch.full((3,), _LARGEST[name], device=device) for name in FIELDS])
     follow = correction is not None
-    center = torch.zeros_like(probe) if correction is None else correction.clone()
+    center = torch.zeros_like(probe) if correction is None else correction
+    best = center  # the last frame's correction, where frames follow each other
     results: list[HeadParameters] = []
     for frame in frames.tolist():
         start = parameters[[frame]]
         camera = sequence.camera[[frame]].to(device)
 
-        mesh = avatar.head(avatar.shape, start)
-        offsets = avatar.offsets(start, mesh, static) if static is not None else None
+        offsets = avatar.offsets(start, avatar.head(avatar.shape, start), static) if static is not None else None
         goal = _shrink(sequence.image([frame], device))
-        if correction is None or not follow:
-            correction = torch.zeros_like(probe)
-        posed = avatar.bind(avatar.head(avatar.shape, _corrected(start, correction[None])), offsets)
-        current = _shrink(render(posed, camera, sh_degree=sh_degree, backend=backend).image)
+        if not follow:
+            best = center
+        correction, least = best, float("inf")
+        posed, current = _picture(avatar, start, correction, offsets, camera, sh_degree, backend)
         probed = _corrected(start, correction + torch.diag(probe))
         jacobian = _jacobian(avatar, posed, probed, camera, sh_degree, backend)  # [pixels, 12], per probe
-        best, least = correction, float("inf")
         # Shoulders may hardly be in the picture: what it does not say stays near the tracker's word.
         prior = _PRIOR * len(jacobian)
         for iteration in range(iterations + 1):
@@ -105,10 +105,8 @@ def align_poses(
             if (step / probe).abs().max() < _ENOUGH:
                 break
             correction = correction - step.clamp(-largest, largest)
-            posed = avatar.bind(avatar.head(avatar.shape, _corrected(start, correction[None])), offsets)
-            current = _shrink(render(posed, camera, sh_degree=sh_degree, backend=backend).image)
-        correction = best
-        results.append(_corrected(start, correction[None]))
+            _, current = _picture(avatar, start, correction, offsets, camera, sh_degree, backend)
+        results.append(_corrected(start, best[None]))
         if report is not None:
             report()
     return HeadParameters.concatenate(results)
@@ -126,6 +124,20 @@ def _corrected(start: HeadParameters, corrections: Tensor) -> HeadParameters:
     return start.map(lambda value: value.expand(count, -1)).replaced(
         **{name: getattr(start, name) + change for name, change in parts.items()}
     )
+
+
+def _picture(
+    avatar: Avatar,
+    start: HeadParameters,
+    correction: Tensor,
+    offsets: Offsets | None,
+    camera: Camera,
+    sh_degree: int,
+    backend: Backend,
+) -> tuple[PosedGaussians, Tensor]:
+    """One frame with a correction [12]: its posed Gaussians, and its picture at half the size."""
+    posed = avatar.bind(avatar.head(avatar.shape, _corrected(start, correction[None])), offsets)
+    return posed, _shrink(render(posed, camera, sh_degree=sh_degree, backend=backend).image)
 
 
 def _jacobian(
