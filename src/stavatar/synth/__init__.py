@@ -4,7 +4,6 @@ from stavatar.synth.motion import perform
 from stavatar.synth.performance import (
     Performance,
     Truth,
-    demo_performance,
     load_truth,
     make_performance,
     write_performance,
@@ -18,7 +17,6 @@ __all__ = [
     "Renderer",
     "Subject",
     "Truth",
-    "demo_performance",
     "load_truth",
     "make_performance",
     "perform",

@@ -83,11 +83,6 @@ def make_performance(
     return Performance(head, subject, truth, noise)
 
 
-def demo_performance(head: HeadModel) -> Performance:
-    """What the demo reconstructs: twelve seconds of one person, 512 x 512, with a little sensor noise."""
-    return make_performance(head, frames=300, fps=25.0, size=512, seed=1, noise=0.006)
-
-
 def write_performance(path: Path, performance: Performance) -> Path:
     """Render into the mp4 `path` and write the truth beside it, as ``<name>.npz``; returns that file's path.
 
