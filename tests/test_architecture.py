@@ -32,7 +32,7 @@ ALLOWED: dict[str, set[str]] = {
     "tracking": {"camera", "capture", "errors", "head", "progress", "rotations", "sequence"},
     # sequence in, avatar out
     "avatar": {"camera", "config", "errors", "files", "head", "mesh", "rotations", "splat"},
-    "density": {"avatar", "splat"},
+    "density": {"avatar", "config", "head", "rotations", "splat"},
     # The losses stand below evaluation, whose SSIM they define, though they lie in training's folder.
     "training.losses": set(),
     "evaluation": {

@@ -109,8 +109,11 @@ def test_results_hold_what_a_reader_needs(finished, short):
 def test_a_finished_run_holds_these_files_and_no_others(finished):
     assert sorted(path.name for path in finished.folder.iterdir()) == [
         "avatar",
+        "clusters.json",
         "config.yaml",
         "contact_sheet.png",
+        "curve.json",
+        "density.json",
         "inputs.json",
         "results.json",
         "sequence",

@@ -47,6 +47,9 @@ class NetworkConfig:
     uv_size: int = 256  # edge of the UV maps, texels
     width: float = 1.0  # factor on all channel counts; 1 is the paper's network of about 5.9 M parameters
     encoder: Literal["unet", "free"] = "unet"  # "free": learn the feature map T itself, as its input never changes
+    # What the encoder sees: the reference picture as it is (paper), unprojected into the UV square, or there as a mean
+    # over frames, weighted by how well each shows a texel.
+    reference: Literal["image", "uv", "mean"] = "image"
     init: Literal["normal", "kaiming"] = "normal"  # "normal": N(0, 0.01), as the paper; narrow nets need more
     local_branch: bool = True  # False: an ablation row of the paper
     displacement: Literal["posed", "expression"] = "posed"  # what UV_disp shows: the whole motion, or expression alone
@@ -109,8 +112,69 @@ class PoseConfig:
 
 
 @dataclass(frozen=True)
+class ScheduleConfig:
+    """In which order training sees the frames: FLAME-conditioned temporal clustering, FTC (METHOD section 3).
+
+    Shares are of all steps. The paper's six epochs, five of them cluster by cluster and the last over all frames, with
+    density control after the second of the five, are `final` = 1/6 and `densify` = 2/5.
+    """
+
+    # "clusters": one cluster of similar frames after the other (paper). "interleaved": all frames shuffled, but density
+    # statistics kept, and acted upon, per cluster. "shuffled": no clusters at all, an ablation row of the paper.
+    order: Literal["shuffled", "clusters", "interleaved"] = "clusters"
+    warmup: float = 0.0  # share at the start over all frames, without density control: time for poses to settle
+    final: float = 1 / 6  # share at the end over all frames, after the clusters
+    densify: float = 2 / 5  # share of a cluster's steps after which density control acts
+    clusters: tuple[int, ...] = (5, 6, 7, 8, 9, 10, 11, 12)  # numbers to choose from, by the silhouette
+    components: int = 12  # principal components of expression and of pose
+    weights: tuple[float, ...] = (0.3, 0.6, 0.1)  # of expression, pose and translation
+
+    def __post_init__(self) -> None:
+        for name in ("warmup", "final", "densify"):
+            _check_range(f"schedule.{name}", getattr(self, name), 0, 1)
+        if self.warmup + self.final > 1:
+            raise InputError("schedule.warmup and schedule.final are shares of training and must not exceed 1 together")
+        if not self.clusters:
+            raise InputError("schedule.clusters must name at least one number")
+        for count in self.clusters:
+            _check_range("schedule.clusters", count, 1, 1000)
+        _check_range("schedule.components", self.components, 1)
+        if len(self.weights) != 3:
+            raise InputError("schedule.weights must be three numbers: of expression, pose and translation")
+        for weight in self.weights:
+            _check_range("schedule.weights", weight, 0)
+
+
+@dataclass(frozen=True)
+class DensityConfig:
+    """Adaptive density control (METHOD section 3)."""
+
+    # What decides on clones: the fused perceptual error (paper), or the positional gradient as in 3DGS, an ablation row
+    # of the paper, as is "none".
+    control: Literal["none", "fpe", "gradient"] = "fpe"
+    estimator: Literal["box", "exact"] = "box"  # error under a splat: mean over a square (paper), or blending-weighted
+    error_ssim: float = 0.2  # share of the structural part in the error, lambda 1 of eq. 8
+    clone_mean: float = 1e-3  # clone where the mean error is larger, tau_avg
+    clone_most: int = 2500  # clones by the mean, per event; nearly every Gaussian passes tau_avg while errors are large
+    clone_peaks: float = 0.03  # share of the Gaussians with the largest peak errors that is cloned
+    gradient: float = 2e-4  # split (and with "gradient" clone) where the mean gradient on the screen is larger
+    split_size: float = 0.01  # only Gaussians larger than this share of `extent` are split
+    extent: float = 0.3  # metres; the head's size
+    prune_opacity: float = 0.01
+    most: int = 150_000  # Gaussians are not added beyond this number
+    uv: Literal["redraw", "inherit"] = "redraw"  # texture coordinates after an event: all anew (paper), or the parent's
+
+    def __post_init__(self) -> None:
+        for name in ("error_ssim", "clone_peaks", "split_size", "prune_opacity"):
+            _check_range(f"density.{name}", getattr(self, name), 0, 1)
+        for name in ("clone_mean", "clone_most", "gradient", "most"):
+            _check_range(f"density.{name}", getattr(self, name), 0)
+        _check_range("density.extent", self.extent, 0, open_low=True)
+
+
+@dataclass(frozen=True)
 class TrainingConfig:
-    """Objective and schedule (METHOD section 4)."""
+    """Objective and rates (METHOD section 4)."""
 
     epochs: float = 6.0  # passes over the training frames
     steps: int | None = None  # a fixed number of steps instead, so that clips of any length take the same time
@@ -164,15 +228,24 @@ class Config:
     network: NetworkConfig = field(default_factory=NetworkConfig)
     gaussians: GaussiansConfig = field(default_factory=GaussiansConfig)
     pose: PoseConfig = field(default_factory=PoseConfig)
+    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+    density: DensityConfig = field(default_factory=DensityConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
 
 
 def paper() -> Config:
     """The published settings: 512 pixels, the whole network, six epochs.
 
-    The paper starts from photometrically tracked data; the pose passes stand in for that tracker.
+    The paper starts from photometrically tracked data. One more epoch at the start stands in for that tracker: poses
+    are aligned in it, twice, before the network and density control begin.
     """
-    return Config(preset="paper", capture=CaptureConfig(size=512), pose=PoseConfig(passes=(0.08, 0.25)))
+    return Config(
+        preset="paper",
+        capture=CaptureConfig(size=512),
+        pose=PoseConfig(passes=(0.5 / 7, 0.99 / 7)),
+        schedule=ScheduleConfig(warmup=1 / 7, final=1 / 7),
+        training=TrainingConfig(epochs=7, network_start=1 / 7),
+    )
 
 
 def cpu() -> Config:
@@ -203,6 +276,8 @@ def cpu() -> Config:
             neighbours=0.6,
             passes=(0.1, 0.4),
         ),
+        schedule=ScheduleConfig(order="interleaved", warmup=0.2, final=0.2),
+        density=DensityConfig(clone_most=300, most=16_000, uv="inherit"),
         training=TrainingConfig(steps=3600, network_start=0.2, lr_network=1e-3, decay=0.1, scale=0.02, lpips=0.0),
     )
 
@@ -248,9 +323,18 @@ def from_dict(tree: dict[str, Any], *, source: str) -> Config:
 
 def save(config: Config, path: Path) -> None:
     """Write a configuration as YAML."""
-    tree = dataclasses.asdict(config)
-    tree["pose"]["passes"] = list(tree["pose"]["passes"])
-    write_text(path, yaml.safe_dump(tree, sort_keys=False))
+    write_text(path, yaml.safe_dump(to_dict(config), sort_keys=False))
+
+
+def to_dict(config: Config) -> dict[str, Any]:
+    """A configuration as plain data that YAML can hold; :func:`from_dict` reads it back."""
+    sections = dataclasses.asdict(config)
+    return {
+        name: {key: list(value) if isinstance(value, tuple) else value for key, value in section.items()}
+        if isinstance(section, dict)
+        else section
+        for name, section in sections.items()
+    }
 
 
 def load(path: Path) -> Config:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import importlib.util
 import math
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -157,7 +157,10 @@ def track(video: Path, run: Run, config: Config, *, holdout: int | None) -> None
 
 
 def train(run: Run, config: Config, *, device: torch.device) -> None:
-    """``sequence/`` -> ``avatar/``, with the motion of all frames as photometric tracking found it."""
+    """``sequence/`` -> ``avatar/``, with the motion of all frames as photometric tracking found it.
+
+    How training went stays beside it: ``curve.json``, ``clusters.json``, ``density.json``.
+    """
     if run.done("held_out_tracking"):
         return
     sequence = read_sequence(run.sequence)
@@ -167,6 +170,9 @@ def train(run: Run, config: Config, *, device: torch.device) -> None:
     if trainer.step < trainer.steps or not run.done("training"):
         trainer.run(run.folder)
         run.record("training", trainer.seconds)
+    write_json(run.curve, trainer.curve.rows)
+    write_json(run.density, [asdict(event) for event in trainer.events])
+    write_json(run.clusters, trainer.clusters.described(sequence.train))
     with run.timed("held_out_tracking"):
         parameters = trainer.track_held_out().to("cpu")
         motion = Motion(parameters, sequence.camera, sequence.fps, sequence.train, sequence.test)

@@ -22,6 +22,9 @@ class Run:
     ``sequence/``                 the tracked frames
     ``tracking.mp4``              overlay of the tracked mesh on the frames
     ``checkpoint.safetensors``    state of an unfinished training
+    ``curve.json``                loss and PSNR over training
+    ``clusters.json``             temporal clusters of the training frames
+    ``density.json``              what density control did
     ``avatar/``                   the result
     ``results.json``              what was measured on held-out frames
     ``contact_sheet.png``         input, render and error of some held-out frames
@@ -36,6 +39,9 @@ class Run:
         self.inputs_path = self.folder / "inputs.json"
         self.sequence = self.folder / "sequence"
         self.tracking_video = self.folder / "tracking.mp4"
+        self.curve = self.folder / "curve.json"
+        self.clusters = self.folder / "clusters.json"
+        self.density = self.folder / "density.json"
         self.avatar = self.folder / "avatar"
         self.results = self.folder / "results.json"
         self.contact_sheet = self.folder / "contact_sheet.png"

@@ -27,8 +27,21 @@ def states(trainer):
     }
 
 
+def one_step(trainer):
+    """What a turn of `Trainer.run` does."""
+    trainer._align_where_due()
+    trainer.train_step(trainer.plan.batches[trainer.step], trainer.plan.groups[trainer.step])
+    trainer._densify_where_due()
+
+
 def test_training_lowers_the_error_on_training_frames(small_sequence, head, small_config):
-    config = changed(small_config, training={"steps": 60}, pose={"passes": ()}, gaussians={"seeds": 0})
+    config = changed(
+        small_config,
+        training={"steps": 60},
+        pose={"passes": ()},
+        gaussians={"seeds": 0},
+        density={"control": "none"},  # sixty steps are too few to make up for an event
+    )
     trainer = Trainer(small_sequence, head, config)
 
     def error():
@@ -58,23 +71,34 @@ def test_held_out_frames_are_neither_learned_from_nor_moved(small_sequence, head
     )
 
 
+@pytest.mark.parametrize("order", ["clusters", "interleaved"])
 @pytest.mark.parametrize("stop", [1, 4, 9])
-def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(small_sequence, head, small_config, tmp_path, stop):
-    """Stops lie before, between and after the pose pass and the network's start."""
-    config = changed(small_config, pose={"passes": (0.3,), "iterations": 1})
+def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(
+    small_sequence, head, small_config, tmp_path, stop, order
+):
+    """Stops lie before, between and after the pose pass, the network's start and the events of density control."""
+    config = changed(
+        small_config,
+        pose={"passes": (0.3,), "iterations": 1},
+        schedule={"order": order, "warmup": 0.1, "final": 0.1},
+        density={"uv": "redraw"},
+    )
     straight = Trainer(small_sequence, head, config)
+    assert 1 < straight.plan.events[0].step < 9 < straight.plan.events[-1].step + 4
     straight.run()
+    assert len(straight.events) == len(straight.plan.events)
 
     interrupted = Trainer(small_sequence, head, config)
     while interrupted.step < stop:
-        interrupted._align_where_due()
-        interrupted.train_step(interrupted.frames_of_step(interrupted.step))
+        one_step(interrupted)
     checkpoint.save(interrupted, tmp_path)
     resumed = Trainer(small_sequence, head, config)
     assert checkpoint.restore(resumed, tmp_path)
     assert resumed.step == stop
     resumed.run()
 
+    assert resumed.events == straight.events
+    assert resumed.curve.rows | {"seconds": []} == straight.curve.rows | {"seconds": []}
     expected = states(straight)
     for name, value in states(resumed).items():
         assert torch.equal(value, expected[name]), name
@@ -106,16 +130,30 @@ def test_a_loss_that_is_no_number_stops_training_and_names_the_part(small_sequen
     assert (tmp_path / checkpoint.NAME).read_bytes() == before
 
 
-def test_every_epoch_sees_every_training_frame_once(small_sequence, head, small_config):
-    trainer = Trainer(small_sequence, head, changed(small_config, training={"batch": 2}))
-    count = len(small_sequence.train)
-    first, second = (
-        torch.cat([trainer.frames_of_step(step) for step in range(start, start + count // 2)])
-        for start in (0, count // 2)
-    )
-    assert first.sort().values.tolist() == small_sequence.train.tolist()
-    assert second.sort().values.tolist() == small_sequence.train.tolist()
-    assert first.tolist() != second.tolist()
+def test_the_exact_estimator_changes_no_other_gradient(small_sequence, head, small_config):
+    """The probing channel shows nothing, so a step with it moves everything as a step without it does."""
+    results = []
+    for estimator in ("box", "exact"):
+        trainer = Trainer(small_sequence, head, changed(small_config, density={"estimator": estimator}))
+        trainer.step = trainer.plan.events[0].step - 1
+        one_step_groups = trainer.plan.groups[trainer.step]
+        assert one_step_groups[0] >= 0
+        trainer.train_step(trainer.plan.batches[trainer.step], one_step_groups)
+        assert trainer.density.errors.sum() > 0
+        results.append(states(trainer))
+    for name, value in results[0].items():
+        torch.testing.assert_close(value, results[1][name], rtol=1e-4, atol=1e-6, msg=name)
+
+
+def test_density_control_changes_the_number_of_gaussians_in_training(small_sequence, head, small_config):
+    trainer = Trainer(small_sequence, head, small_config)
+    before = len(trainer.avatar.gaussians)
+    trainer.run()
+    assert trainer.events[-1].gaussians == len(trainer.avatar.gaussians) > before
+    assert trainer.curve.rows["gaussians"][-1] == len(trainer.avatar.gaussians)
+    fixed = Trainer(small_sequence, head, changed(small_config, density={"control": "none"}))
+    fixed.run()
+    assert len(fixed.avatar.gaussians) == before and fixed.events == []
 
 
 def test_without_the_network_binding_stays_hard(small_sequence, head, small_config):

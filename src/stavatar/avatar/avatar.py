@@ -214,6 +214,7 @@ def render(
     *,
     background: Tensor | None = None,
     sh_degree: int | None = None,
+    extra: Tensor | None = None,
     statistics: bool = False,
     backend: Backend = "auto",
 ) -> Rasterization:
@@ -224,6 +225,7 @@ def render(
         camera: one, or B.
         background: [3] RGB; white by default.
         sh_degree: highest degree to use; all that the Gaussians have by default.
+        extra: [B, N, D] more channels to blend along, without background.
         statistics: also count pixels and blending weights per Gaussian.
         backend: of :func:`stavatar.splat.rasterize`.
     """
@@ -237,6 +239,7 @@ def render(
         camera,
         sh_degree=have if sh_degree is None else min(sh_degree, have),
         background=posed.means.new_ones(3) if background is None else background,
+        extra=extra,
         statistics=statistics,
         backend=backend,
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +15,7 @@ from stavatar import __version__
 from stavatar.avatar.avatar import Avatar
 from stavatar.avatar.gaussians import BoundGaussians
 from stavatar.camera import Camera
-from stavatar.config import from_dict
+from stavatar.config import from_dict, to_dict
 from stavatar.errors import InputError
 from stavatar.files import atomic_path, write_text
 from stavatar.head import HeadParameters, load_head
@@ -92,8 +91,6 @@ def save_avatar(avatar: Avatar, motion: Motion, folder: Path) -> None:
     }
     with atomic_path(folder / TENSORS) as temporary:
         save_file({name: value.detach().cpu().contiguous() for name, value in tensors.items()}, temporary)
-    config = dataclasses.asdict(avatar.config)
-    config["pose"]["passes"] = list(config["pose"]["passes"])
     description = {
         "format": FORMAT,
         "stavatar": __version__,
@@ -101,7 +98,7 @@ def save_avatar(avatar: Avatar, motion: Motion, folder: Path) -> None:
         "gaussians": len(avatar.gaussians),
         "image": {"width": camera.width, "height": camera.height},
         "fps": motion.fps,
-        "config": config,
+        "config": to_dict(avatar.config),
     }
     write_text(folder / DESCRIPTION, yaml.safe_dump(description, sort_keys=False))
 

@@ -1,11 +1,13 @@
 """A trainer's whole state in one file, written atomically.
 
 Tensors are kept by name in safetensors (no pickle), numbers in its header as JSON. Reading it back continues training
-with the very numbers it would have used: frame orders follow from the step, so no random state is needed.
+with the very numbers it would have used: the order of frames follows from the plan, and what density control draws from
+the step, so no random state is needed.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +18,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from stavatar.avatar.storage import gaussians_from_tensors, load_tensors, tensors_of_avatar
+from stavatar.density import DensityEvent
 from stavatar.errors import InputError
 from stavatar.files import atomic_path
 
@@ -23,7 +26,7 @@ if TYPE_CHECKING:
     from stavatar.training.trainer import Trainer
 
 NAME = "checkpoint.safetensors"
-_FORMAT = 1
+_FORMAT = 2
 
 
 def save(trainer: Trainer, folder: Path) -> None:
@@ -33,12 +36,16 @@ def save(trainer: Trainer, folder: Path) -> None:
     tensors |= _optimiser_tensors("gaussians", trainer.gaussian_optimiser, trainer.avatar.gaussians)
     if trainer.network_optimiser is not None and trainer.avatar.network is not None:
         tensors |= _optimiser_tensors("network", trainer.network_optimiser, trainer.avatar.network)
+    tensors |= {f"density.{name}": value for name, value in trainer.density.state().items()}
+    tensors["assignment"] = trainer.clusters.assignment
     header = {
         "format": _FORMAT,
         "step": trainer.step,
         "steps": trainer.steps,
         "passes_done": trainer.passes_done,
         "seconds": trainer.seconds,
+        "curve": trainer.curve.state(),
+        "events": [dataclasses.asdict(event) for event in trainer.events],
     }
     with atomic_path(folder / NAME) as temporary:
         save_file(
@@ -67,9 +74,11 @@ def restore(trainer: Trainer, folder: Path) -> bool:
         raise InputError(f"{path} belongs to another run (other frames or settings); delete it to start over")
     try:
         _restore(trainer, tensors)
+        trainer.curve.restore(header["curve"])
+        trainer.events = [DensityEvent(**event) for event in header["events"]]
         trainer.step, trainer.passes_done = int(header["step"]), int(header["passes_done"])
         trainer.seconds = float(header["seconds"])
-    except (KeyError, RuntimeError, ValueError) as error:
+    except (KeyError, RuntimeError, TypeError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise InputError(f"{path} does not fit this run ({reason}); delete it to start over") from error
     return True
@@ -88,6 +97,9 @@ def _restore(trainer: Trainer, tensors: dict[str, Tensor]) -> None:
     _restore_optimiser(part("gaussians"), trainer.gaussian_optimiser, trainer.avatar.gaussians)
     if trainer.network_optimiser is not None and trainer.avatar.network is not None:
         _restore_optimiser(part("network"), trainer.network_optimiser, trainer.avatar.network)
+    trainer.density.restore(part("density"))
+    if not torch.equal(tensors["assignment"], trainer.clusters.assignment):
+        raise ValueError("its frames were clustered differently")
 
 
 def _optimiser_tensors(prefix: str, optimiser: torch.optim.Optimizer, module: nn.Module) -> dict[str, Tensor]:

@@ -95,9 +95,15 @@ def _window(dtype: torch.dtype, device: torch.device) -> Tensor:
         return (weight / weight.sum()).to(device, dtype)
 
 
-def photometric_loss(render: Tensor, truth: Tensor, ssim_weight: float = 0.2) -> Tensor:
-    """L_rgb of eq. 12 without its perceptual term: (1 - λ1) L1 + λ1 (1 - SSIM), for images [B, C, H, W] in [0, 1]."""
-    return (1 - ssim_weight) * l1(render, truth) + ssim_weight * (1 - ssim_map(render, truth).mean())
+def photometric_loss(
+    render: Tensor, truth: Tensor, ssim_weight: float = 0.2, similarity: Tensor | None = None
+) -> Tensor:
+    """L_rgb of eq. 12 without its perceptual term: (1 - λ1) L1 + λ1 (1 - SSIM), for images [B, C, H, W] in [0, 1].
+
+    `similarity` is their SSIM map, where the caller has it already.
+    """
+    similarity = ssim_map(render, truth) if similarity is None else similarity
+    return (1 - ssim_weight) * l1(render, truth) + ssim_weight * (1 - similarity.mean())
 
 
 def offset_regularisation(

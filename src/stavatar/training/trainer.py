@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import math
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +15,16 @@ from stavatar.avatar.avatar import Avatar, render
 from stavatar.avatar.gaussians import BoundGaussians
 from stavatar.avatar.seeding import seed_beyond_mesh
 from stavatar.config import Config
-from stavatar.density import DensityControl, FixedDensity
+from stavatar.density import (
+    AdaptiveDensity,
+    Clusters,
+    DensityControl,
+    DensityEvent,
+    FixedDensity,
+    Observation,
+    cluster_frames,
+    fused_error,
+)
 from stavatar.errors import InputError, TrainingError
 from stavatar.evaluation.lpips import LPIPS
 from stavatar.head import HeadModel, HeadParameters, face_frames
@@ -26,8 +34,16 @@ from stavatar.progress import stage
 from stavatar.sequence import Sequence
 from stavatar.splat.rasterize import Backend
 from stavatar.training import checkpoint
-from stavatar.training.losses import offset_regularisation, photometric_loss, position_penalty, scale_penalty
+from stavatar.training.curve import LearningCurve
+from stavatar.training.losses import (
+    offset_regularisation,
+    photometric_loss,
+    position_penalty,
+    scale_penalty,
+    ssim_map,
+)
 from stavatar.training.photometric import align_poses, correction_between
+from stavatar.training.plan import make_plan
 from stavatar.training.poses import TrackedParameters
 from stavatar.training.reference import best_reference
 from stavatar.training.schedule import common_factor, exponential
@@ -55,8 +71,17 @@ class Trainer:
         head: the head model that the sequence was tracked with.
         config: of the run.
         device: where to train.
-        density: adds and removes Gaussians.
+        density: adds and removes Gaussians; None takes the one that the configuration names.
         backend: rasteriser backend.
+
+    Attributes:
+        avatar: what is trained.
+        poses: tracked parameters, refined as training goes on.
+        clusters: of the training frames.
+        plan: which frames each step sees, and when density control acts.
+        curve: loss and PSNR so far.
+        events: what density control has done so far.
+        step: number of steps done.
     """
 
     def __init__(
@@ -77,7 +102,6 @@ class Trainer:
         self.config = config
         self.device = torch.device(device)
         self.backend = backend
-        self.density = density or FixedDensity()
         self.avatar = start_avatar(sequence, head, config).to(self.device)
 
         movable = torch.zeros(len(sequence), dtype=torch.bool)
@@ -89,8 +113,24 @@ class Trainer:
         self.step = 0
         self.passes_done = 0
         self.seconds = 0.0  # spent in :meth:`run`, interruptions not counted
-        self.steps_per_epoch = math.ceil(len(sequence.train) / config.training.batch)
-        self.steps = config.training.steps or math.ceil(config.training.epochs * self.steps_per_epoch)
+        self.clusters = self._clusters()
+        self.plan = make_plan(config, sequence.train, self.clusters.assignment)
+        self.steps = len(self.plan)
+        self.density = density or self._density()
+        self.events: list[DensityEvent] = []
+        self.curve = LearningCurve(self.steps, self.device)
+
+    def _clusters(self) -> Clusters:
+        """Clusters of the training frames; without clusters in the schedule they still time density control."""
+        train = self.sequence.train
+        return cluster_frames(self.sequence.parameters[train], self.config.schedule, self.config.training.seed)
+
+    def _density(self) -> DensityControl:
+        config = self.config
+        if config.density.control == "none":
+            return FixedDensity()
+        groups = self.plan.group_count
+        return AdaptiveDensity(config.density, self.avatar, groups=groups, seed=config.training.seed)
 
     def _optimisers(self) -> tuple[torch.optim.Adam, torch.optim.Adam | None]:
         config, gaussians = self.config.training, self.avatar.gaussians
@@ -136,8 +176,9 @@ class Trainer:
             report(self.step)
             while self.step < self.steps:
                 self._align_where_due()
-                frames = self.frames_of_step(self.step)
-                losses = self.train_step(frames)
+                frames = self.plan.batches[self.step]
+                losses = self.train_step(frames, self.plan.groups[self.step])
+                self._densify_where_due()
                 report(1, note=f"loss {losses.total.item():.4f}" if self.step % 20 == 0 else None)
                 now = time.monotonic()
                 self.seconds = before + now - begin
@@ -147,31 +188,30 @@ class Trainer:
                     checkpoint.save(self, folder)
                     saved = now
 
-    def frames_of_step(self, step: int) -> Tensor:
-        """Which frames a step sees: each epoch is a permutation of its own, so that any step can be computed alone."""
-        epoch, place = divmod(step, self.steps_per_epoch)
-        batch, train = self.config.training.batch, self.sequence.train
-        generator = torch.Generator().manual_seed(1_000_003 * self.config.training.seed + epoch)
-        return train[torch.randperm(len(train), generator=generator)[place * batch : (place + 1) * batch]]
+    def train_step(self, frames: Tensor, groups: Tensor) -> StepReport:
+        """One step: render the frames, compare, and move everything that is learned.
 
-    def train_step(self, frames: Tensor) -> StepReport:
-        """One step: render the frames, compare, and move everything that is learned."""
+        Args:
+            frames: [B] distinct indices into the sequence.
+            groups: [B] their statistics groups; negative where density control does not look on.
+        """
         config = self.config.training
         self._set_learning_rates()
         rows = self.poses.rows(frames)
         posed = self.avatar(rows, soft=self.soft)
         camera = self.sequence.camera[frames].to(self.device)
-        view = render(
-            posed,
-            camera,
-            sh_degree=self.sh_degree,
-            statistics=self.density.needs_statistics,
-            backend=self.backend,
-        )
+        watched = self.density.needs_statistics and int(groups[0]) >= 0
+        # A channel that is zero everywhere shows nothing, but the gradient that reaches it is the sum over pixels of
+        # blending weight times whatever comes down from above: the error.
+        probe = None
+        if watched and self.density.needs_weighted_error:
+            probe = torch.zeros_like(posed.opacities)[..., None].requires_grad_()
+        view = render(posed, camera, sh_degree=self.sh_degree, extra=probe, statistics=watched, backend=self.backend)
         rendered = view.image.permute(0, 3, 1, 2)
         truth = self.sequence.image(frames, self.device).permute(0, 3, 1, 2)
 
-        parts = {"photometric": photometric_loss(rendered, truth, config.ssim)}
+        similarity = ssim_map(rendered, truth)
+        parts = {"photometric": photometric_loss(rendered, truth, config.ssim, similarity)}
         if self.lpips is not None and self.progress >= config.lpips_start:
             parts["lpips"] = config.lpips * self.lpips(rendered, truth).mean()
         gaussians = self.avatar.gaussians
@@ -186,21 +226,42 @@ class Trainer:
         if self.device.type == "cpu" or self.step % _CHECK_INTERVAL == 0:
             self._check(losses, frames)
 
-        if self.density.needs_statistics:
+        error = torch.empty(0)
+        total = losses.total
+        if watched:
             view.means2d.retain_grad()
+            error = fused_error(rendered, truth, similarity, self.config.density.error_ssim).detach()
+            if view.extra is not None:
+                total = total + (view.extra[..., 0] * error).sum()
         self.gaussian_optimiser.zero_grad()
         if self.network_optimiser is not None:
             self.network_optimiser.zero_grad()
-        losses.total.backward()
+        total.backward()
         self.gaussian_optimiser.step()
         if self.network_optimiser is not None and posed.offsets is not None:
             self.network_optimiser.step()
         self.poses.step(frames.to(self.device), rows, self._pose_factor(), self._neighbour_share())
-        with torch.no_grad():
-            self.density.observe(view, rendered, truth)
-            self.density.densify(gaussians, self.gaussian_optimiser, self.step)
+        if watched:
+            weighted = None if probe is None or probe.grad is None else probe.grad[..., 0]
+            self.density.observe(Observation(view, error, groups.to(self.device), weighted))
         self.step += 1
+        squared_error = (rendered.detach() - truth).square().mean()
+        self.curve.add(self.step, len(frames), losses.total, squared_error, self.seconds, len(gaussians))
         return losses
+
+    def _densify_where_due(self) -> None:
+        """Density control at the moments that the plan names."""
+        for event in self.plan.events:
+            if event.step == self.step:
+                done = self.density.densify(
+                    self.avatar,
+                    self.gaussian_optimiser,
+                    group=event.group,
+                    cluster=event.cluster,
+                    step=self.step,
+                )
+                if done is not None:
+                    self.events.append(done)
 
     def _set_learning_rates(self) -> None:
         config = self.config.training
@@ -218,7 +279,7 @@ class Trainer:
         return exponential(1.0, self.config.pose.decay, self.progress)
 
     def _neighbour_share(self) -> float:
-        epochs = self.step / self.steps_per_epoch
+        epochs = self.step * self.config.training.batch / len(self.sequence.train)
         return self.config.pose.neighbours * max(0.0, 1 - epochs / _NEIGHBOUR_EPOCHS)
 
     def _check(self, losses: StepReport, frames: Tensor) -> None:
