@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from importlib.util import find_spec
 
 import pytest
@@ -43,15 +42,16 @@ def test_agrees_with_the_reference(build) -> None:
             assert relative_error(gradient, true_gradients[name]) < 1e-3, name
 
 
-def test_pixel_counts_are_about_the_area_of_an_unoccluded_gaussian() -> None:
-    scene = random_scene(1, size=0.02)
-    scene["means"] *= 0
-    camera = cameras(1, 64, 64)
+@pytest.mark.parametrize("build", SCENES, ids=lambda build: build.__name__)
+def test_pixels_are_counted_one_by_one(build) -> None:
+    """Borders, occlusion and ended pixels included; one at the very edge of visibility may fall on either side."""
+    scene, camera = build()
     truth, _ = draw_and_differentiate(scene, camera, "reference", torch.float64)
     on_gpu = {name: tensor.cuda() for name, tensor in scene.items()}
     result, _ = draw_and_differentiate(on_gpu, camera.to("cuda"), "cuda", torch.float32)
-    count = truth.pixel_counts.item()
-    assert result.pixel_counts.item() == pytest.approx(count, abs=4 * math.sqrt(count))
+    difference = (result.pixel_counts.double().cpu() - truth.pixel_counts).abs()
+    assert difference.sum() <= 1e-3 * truth.pixel_counts.sum()
+    assert (difference <= 2).all()
 
 
 def test_many_extra_channels_are_drawn_in_parts() -> None:

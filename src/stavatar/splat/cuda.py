@@ -14,7 +14,7 @@ from torch import Tensor
 
 from stavatar.camera import Camera
 from stavatar.errors import BackendError
-from stavatar.splat.conventions import ALPHA_LEAST, BLUR, NEAR, Rasterization
+from stavatar.splat.conventions import BLUR, NEAR, Rasterization
 
 _TILE = 16
 _MOST_CHANNELS = 32  # more than gsplat draws in one go without running out of shared memory
@@ -31,11 +31,7 @@ def rasterize(
     extra: Tensor | None,
     statistics: bool,
 ) -> Rasterization:
-    """See :func:`stavatar.splat.rasterize`; every tensor is float32 on one GPU and has the batch size B of `camera`.
-
-    `pixel_counts` is not counted here: it is the area of the ellipse in which alpha >= 1/255, which knows nothing of
-    the image's border and of what covers the Gaussian. `blending_weights` are exact.
-    """
+    """See :func:`stavatar.splat.rasterize`; every tensor is float32 on one GPU and has the batch size B of `camera`."""
     gsplat = _gsplat()
     batch, count = opacities.shape
     width, height = camera.width, camera.height
@@ -81,13 +77,13 @@ def rasterize(
         image = image + (1 - alpha)[..., None] * background
     counts, weights = None, None
     if statistics:
-        counts = _areas(conics.detach(), opacities.detach(), drawn)
-        # a channel that is zero everywhere shows nothing, but its gradient is the sum of its weights
-        with torch.enable_grad():
-            silent = opacities.new_zeros(batch, count, 1).requires_grad_()
-            shown, _ = blend(silent, means2d.detach(), conics.detach(), opacities.detach())
-        (weights,) = torch.autograd.grad(shown, silent, torch.ones_like(shown))
-        weights = weights[..., 0]
+        # triton comes with torch's CUDA builds and with no other
+        from stavatar.splat._tally_triton import tally
+
+        with torch.cuda.device(means.device):
+            counts, weights = tally(
+                means2d.detach(), conics.detach(), opacities.detach(), offsets, indices, width, height
+            )
     return Rasterization(
         image=image,
         alpha=alpha,
@@ -115,13 +111,6 @@ def _gsplat() -> Any:
     if extension is None:
         raise BackendError("gsplat found no CUDA toolkit to compile its kernels: install nvcc or set CUDA_HOME")
     return gsplat
-
-
-def _areas(conics: Tensor, opacities: Tensor, drawn: Tensor) -> Tensor:
-    """Area in pixels of {d: opacity * exp(-d' conic d / 2) >= ALPHA_LEAST}: pi times the product of its half axes."""
-    a, b, c = conics.unbind(-1)
-    square = 2 * (opacities / ALPHA_LEAST).clamp_min(1).log()
-    return torch.where(drawn, math.pi * square / (a * c - b * b).clamp_min(1e-20).sqrt(), 0)
 
 
 def _empty(
