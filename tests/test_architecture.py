@@ -39,8 +39,8 @@ ALLOWED: dict[str, set[str]] = {
         *("assets", "camera", "capture", "errors", "files", "head", "mesh", "progress", "sequence", "training.losses"),
     },
     "training": {
-        *("avatar", "camera", "config", "density", "errors", "evaluation", "files", "head", "progress", "sequence"),
-        *("splat", "training.losses"),
+        *("avatar", "camera", "config", "density", "errors", "evaluation", "files", "head", "mesh", "progress"),
+        *("sequence", "splat", "training.losses"),
     },
     # everything put together
     "run": {"config", "errors", "files"},

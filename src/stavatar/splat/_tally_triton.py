@@ -17,10 +17,10 @@ TILE = 16
 
 
 @triton.jit
-def _tally_tile(
+def _tally_tile(  # type: ignore[no-untyped-def]
     means2d, conics, opacities, offsets, indices, entries, counts, weights, width, height, across, tiles,
     tile_size: tl.constexpr, least: tl.constexpr, most: tl.constexpr, end: tl.constexpr,
-):  # type: ignore[no-untyped-def]  # fmt: skip
+):  # fmt: skip
     program = tl.program_id(0)
     tile = program % tiles
     lane = tl.arange(0, tile_size * tile_size)

@@ -47,6 +47,7 @@ from stavatar.training.plan import make_plan
 from stavatar.training.poses import TrackedParameters
 from stavatar.training.reference import best_reference
 from stavatar.training.schedule import common_factor, exponential
+from stavatar.training.unproject import unproject
 
 _CHECK_INTERVAL = 50  # steps between looks at the loss on a GPU, where every look waits for the device
 _NEIGHBOUR_EPOCHS = 3  # over which the sharing of pose steps among neighbouring frames fades out
@@ -358,6 +359,10 @@ def start_avatar(sequence: Sequence, head: HeadModel, config: Config) -> Avatar:
     if config.gaussians.seeds > 0:
         matte = sequence.mask([frame])[0]
         seeds = seed_beyond_mesh(head, vertices[0], camera, image, matte, config.gaussians.seeds, generator)
+    shown = image.permute(2, 0, 1)
+    if config.network.reference != "image":
+        frames = sequence.train if config.network.reference == "mean" else torch.tensor([frame])
+        shown = unproject(sequence, head, atlas, frames)
     return Avatar(
         config,
         copy.deepcopy(head),  # moving the avatar to a GPU must not take the caller's head along
@@ -365,7 +370,7 @@ def start_avatar(sequence: Sequence, head: HeadModel, config: Config) -> Avatar:
         BoundGaussians.one_per_face(config.gaussians, colors, atlas, seeds),
         seen=sequence.parameters[sequence.train],
         reference=reference,
-        image=image.permute(2, 0, 1),
+        image=shown,
         atlas=atlas,
         masks=RegionMasks.build(head, atlas).masks,
     )
