@@ -35,6 +35,7 @@ from stavatar.sequence import Sequence
 from stavatar.splat.rasterize import Backend
 from stavatar.training import checkpoint
 from stavatar.training.curve import LearningCurve
+from stavatar.training.graphs import capture_network, capture_perceptual_loss
 from stavatar.training.losses import (
     offset_regularisation,
     photometric_loss,
@@ -113,6 +114,7 @@ class Trainer:
 
         self.step = 0
         self.passes_done = 0
+        self._recorded_network = self._recorded_lpips = False
         self.seconds = 0.0  # spent in :meth:`run`, interruptions not counted
         self.clusters = self._clusters()
         self.plan = make_plan(config, sequence.train, self.clusters.assignment)
@@ -161,6 +163,11 @@ class Trainer:
         return self.avatar.network is not None and self.progress >= self.config.training.network_start
 
     @property
+    def _perceptual(self) -> bool:
+        """Whether the perceptual loss counts by now."""
+        return self.progress >= self.config.training.lpips_start
+
+    @property
     def sh_degree(self) -> int:
         """Highest SH degree in use by now."""
         return min(self.config.gaussians.sh_degree, self.step // self.config.training.sh_interval)
@@ -198,6 +205,7 @@ class Trainer:
         """
         config = self.config.training
         self._set_learning_rates()
+        self._record_graphs(len(frames) == config.batch)
         rows = self.poses.rows(frames)
         posed = self.avatar(rows, soft=self.soft)
         camera = self.sequence.camera[frames].to(self.device)
@@ -213,7 +221,7 @@ class Trainer:
 
         similarity = ssim_map(rendered, truth)
         parts = {"photometric": photometric_loss(rendered, truth, config.ssim, similarity)}
-        if self.lpips is not None and self.progress >= config.lpips_start:
+        if self.lpips is not None and self._perceptual:
             parts["lpips"] = config.lpips * self.lpips(rendered, truth).mean()
         gaussians = self.avatar.gaussians
         counted = (view.radii > 0).any(0) & ~gaussians.free
@@ -224,6 +232,8 @@ class Trainer:
                 posed.offsets.scale, posed.offsets.color, config.offset_scale, config.offset_color
             )
         losses = StepReport(parts)
+        if self.avatar.network is not None:
+            self.avatar.network.eval()  # everything but this step goes the ordinary way
         if self.device.type == "cpu" or self.step % _CHECK_INTERVAL == 0:
             self._check(losses, frames)
 
@@ -249,6 +259,25 @@ class Trainer:
         squared_error = (rendered.detach() - truth).square().mean()
         self.curve.add(self.step, len(frames), losses.total, squared_error, self.seconds, len(gaussians))
         return losses
+
+    def _record_graphs(self, full: bool) -> None:
+        """On a GPU, record what every step with a full batch repeats, before the first that can replay it.
+
+        Recordings are replayed in training mode only; a batch that is not `full` goes the ordinary way.
+        """
+        network, lpips = self.avatar.network, self.lpips
+        if network is not None:
+            network.train(full)
+        if lpips is not None:
+            lpips.train(full)
+        if self.device.type != "cuda" or not full or not self.config.training.graphs:
+            return
+        if network is not None and self.soft and not self._recorded_network:
+            capture_network(network, self.config.training.batch, self.avatar.head.expression_count)
+            self._recorded_network = True
+        if lpips is not None and self._perceptual and not self._recorded_lpips:
+            capture_perceptual_loss(lpips, self.config.training.batch, self.sequence.height, self.sequence.width)
+            self._recorded_lpips = True
 
     def _densify_where_due(self) -> None:
         """Density control at the moments that the plan names."""

@@ -20,7 +20,8 @@ def unproject(sequence: Sequence, head: HeadModel, atlas: UVAtlas, frames: Tenso
     """Mean colour of every texel over some frames, weighted by how squarely each frame shows it.
 
     A frame shows a texel by the cosine between its face's normal and the line of sight, less a margin, and not at all
-    where another face lies in front. Texels that no frame shows, and those without a face, repeat the nearest one that is shown.
+    where another face lies in front. Texels that no frame shows, and those without a face, repeat the nearest one that
+    is shown.
 
     Args:
         sequence: gives images, cameras and head parameters.
