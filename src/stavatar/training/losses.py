@@ -10,7 +10,6 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Any
 
-import cv2
 import torch
 from torch import Tensor
 from torch.nn.functional import conv2d, relu
@@ -64,6 +63,8 @@ class _CpuBlur(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, images: Tensor) -> Tensor:
+        import cv2  # a machine that trains on its GPU need not have it
+
         blurred = torch.empty_like(images, memory_format=torch.contiguous_format)
         planes = images.detach().contiguous().flatten(0, 1).numpy()
         for plane, result in zip(planes, blurred.flatten(0, 1).numpy(), strict=True):
