@@ -181,7 +181,8 @@ class TrainingConfig:
     batch: int = 1  # frames per step
     network_start: float = 0.0  # fraction of training before the offset network joins in
     seed: int = 0
-    graphs: bool = True  # on a GPU, replay network and perceptual loss as CUDA graphs; changes no number
+    graphs: bool = True  # on a GPU, replay network and perceptual loss as CUDA graphs
+    precision: Literal["bf16", "fp32"] = "bf16"  # of their convolutions there; weights and results stay in float32
     # Adam's learning rates.
     lr_network: float = 1e-4
     lr_position: float = 5e-3

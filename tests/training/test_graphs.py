@@ -22,7 +22,9 @@ def test_training_with_graphs_equals_training_without(small_sequence, head, smal
     for graphs in (False, True):
         config = dataclasses.replace(
             small_config,
-            training=dataclasses.replace(small_config.training, batch=batch, graphs=graphs, network_start=0.0),
+            training=dataclasses.replace(
+                small_config.training, batch=batch, graphs=graphs, network_start=0.0, precision="fp32"
+            ),
             pose=dataclasses.replace(small_config.pose, passes=()),
         )
         trainer = Trainer(small_sequence, head, config, device="cuda")
@@ -36,3 +38,18 @@ def test_training_with_graphs_equals_training_without(small_sequence, head, smal
         if value.is_floating_point() and value.numel():
             apart = (value - results[1][name]).abs() > 1e-3 * (1e-2 + value.abs())
             assert apart.float().mean() < 0.02, name
+
+
+def test_bfloat16_gives_nearly_the_same_gradients(small_sequence, head, small_config):
+    """The gradient of the network's weights points the same way, whichever precision its convolutions have."""
+    gradients = []
+    for precision in ("fp32", "bf16"):
+        config = dataclasses.replace(
+            small_config,
+            training=dataclasses.replace(small_config.training, network_start=0.0, precision=precision),
+            pose=dataclasses.replace(small_config.pose, passes=()),
+        )
+        trainer = Trainer(small_sequence, head, config, device="cuda")
+        trainer.train_step(trainer.plan.batches[0], trainer.plan.groups[0])
+        gradients.append(torch.cat([value.grad.flatten() for value in trainer.avatar.network.parameters()]))
+    assert torch.nn.functional.cosine_similarity(*gradients, dim=0) > 0.995

@@ -148,12 +148,13 @@ class Avatar(nn.Module):
         """The network's raw maps [B, 13, R, R]."""
         assert self.network is not None
         shown = mesh.vertices if self.config.network.displacement == "posed" else self._shown_vertices(parameters)
+        kept = {} if static is None else {"static": static}  # a recorded CUDA graph takes no optional arguments
         return self.network(
             self._uv_map(shown) - self._reference_map(),
             self.standardise_expression(parameters.expression),
             self.standardise_pose(pose_condition(parameters)),
             self.standardise_translation(parameters.translation),
-            static,
+            **kept,
         )
 
     def bind(self, mesh: PosedHead, offsets: Offsets | None) -> PosedGaussians:

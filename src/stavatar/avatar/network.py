@@ -52,7 +52,7 @@ class SplitConv(nn.Module):
                 result = F.conv2d(part, kernel, padding=padding)
             total = result if total is None else total + result
         assert total is not None and self.conv.bias is not None
-        return total + self.conv.bias[:, None, None]
+        return total + self.conv.bias.to(total.dtype)[:, None, None]
 
 
 def _double_conv(inputs: int, middle: int, outputs: int) -> nn.Sequential:
@@ -209,15 +209,18 @@ class OffsetNetwork(nn.Module):
             local = self._local(index, displacement, reference, projected)  # w_l of one region, eq. 5
             top, bottom, left, right = self.boxes[index]
             fused[..., top:bottom, left:right] += F.conv2d(local, kernel, padding=1)
-        return self.fuse_last(F.relu(self.fuse_second(F.relu(fused))))  # eq. 6
+        fused = F.relu(self.fuse_second(F.relu(fused)))
+        with torch.autocast(fused.device.type, enabled=False):  # what comes out are lengths and angles
+            return self.fuse_last(fused.to(self.fuse_last.weight.dtype))  # eq. 6
 
     def _local(self, index: int, displacement: Tensor, reference: Tensor, expression: Tensor) -> Tensor:
         """The local branch of one region, over its box: [B, 64 w, h, w]; zero outside the region's mask."""
         top, bottom, left, right = self.boxes[index]
         window = (..., slice(top, bottom), slice(left, right))
         mask = self.masks[index][window]
-        moved = self.displacement_features(fourier_encode(displacement[window])) * mask
-        hidden = F.relu(self.local_first([moved, reference[window] * mask, expression]))
+        moved = self.displacement_features(fourier_encode(displacement[window]))
+        mask = mask.to(moved.dtype)
+        hidden = F.relu(self.local_first([moved * mask, reference[window] * mask, expression]))
         hidden = F.relu(self.local_second(hidden))
         return self.local_heads[index](hidden) * mask
 

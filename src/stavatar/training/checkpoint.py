@@ -117,5 +117,6 @@ def _restore_optimiser(tensors: dict[str, Tensor], optimiser: torch.optim.Optimi
         parameter = parameters[name]
         if key != "step" and value.shape != parameter.shape:
             raise ValueError(f"{full} has shape {list(value.shape)}")
-        # Adam keeps its moments where the parameter is; a fused one its step count too.
-        optimiser.state[parameter][key] = value.to(parameter.device)
+        # Adam keeps its moments where the parameter is and as it is laid out; a fused one its step count there too.
+        moment = value if key == "step" else torch.empty_like(parameter).copy_(value)
+        optimiser.state[parameter][key] = moment.to(parameter.device)

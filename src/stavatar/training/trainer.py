@@ -105,6 +105,8 @@ class Trainer:
         self.device = torch.device(device)
         self.backend = backend
         self.avatar = start_avatar(sequence, head, config).to(self.device)
+        if self.avatar.network is not None and self.device.type == "cuda":
+            self.avatar.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # fast there
 
         movable = torch.zeros(len(sequence), dtype=torch.bool)
         movable[sequence.train] = True
@@ -272,11 +274,12 @@ class Trainer:
             lpips.train(full)
         if self.device.type != "cuda" or not full or not self.config.training.graphs:
             return
+        batch, reduced = self.config.training.batch, self.config.training.precision == "bf16"
         if network is not None and self.soft and not self._recorded_network:
-            capture_network(network, self.config.training.batch, self.avatar.head.expression_count)
+            capture_network(network, batch, self.avatar.head.expression_count, reduced=reduced)
             self._recorded_network = True
         if lpips is not None and self._perceptual and not self._recorded_lpips:
-            capture_perceptual_loss(lpips, self.config.training.batch, self.sequence.height, self.sequence.width)
+            capture_perceptual_loss(lpips, batch, self.sequence.height, self.sequence.width, reduced=reduced)
             self._recorded_lpips = True
 
     def _densify_where_due(self) -> None:
