@@ -41,27 +41,25 @@ class _Row:
 
 def paint_fine_mouth(texels: Texels, colour: np.ndarray, gloss: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Paint over `colour` [N, 3] and `gloss` [N] where they lie inside the mouth."""
-    head = texels.head
-    lips = head.template[head.faces[head.faces_in("lips")].unique()]
-    depth = texels.ruler.measure(lips.double().numpy())[:, 2].max() - texels.at[:, 2]
     colour, gloss = colour.copy(), gloss.copy()
-
-    # The deeper behind the lips, the less light: a painted occlusion.
-    inside, on_tongue = texels.within("mouth_interior"), tongue(head)[texels.face]
-    walls = inside & ~on_tongue
-    colour[walls] = (_walls(texels) * np.exp(-3.2 * np.clip(depth - 0.10, 0, None))[:, None])[walls]
-    colour[on_tongue] = (_tongue(texels, on_tongue) * np.exp(-1.5 * np.clip(depth - 0.35, 0, None))[:, None])[on_tongue]
+    inside, on_tongue = texels.within("mouth_interior"), tongue(texels.head)[texels.face]
+    colour[inside & ~on_tongue] = _walls(texels.only(inside & ~on_tongue))
+    colour[on_tongue] = _tongue(texels.only(on_tongue))
     gloss[inside] = 0.45
-
-    for jaw, part in _rows(texels).items():
-        dim = np.exp(-2.0 * np.clip(depth[part] - 0.22, 0, None))[:, None]
-        row = _measure(texels, part, jaw)
-        colour[part], gloss[part] = _teeth(texels, part, row, jaw)
-        colour[part] *= dim
+    for jaw, part in rows_of_teeth(texels).items():
+        colour[part], gloss[part] = _teeth(texels.only(part), jaw)
     return colour, gloss
 
 
-def _rows(texels: Texels) -> dict[str, np.ndarray]:
+def _dim(texels: Texels, strength: float, start: float) -> np.ndarray:
+    """How much light is left [N, 1]: the deeper behind the lips, the less, from a depth in ruler units on."""
+    head = texels.head
+    lips = head.template[head.faces[head.faces_in("lips")].unique()]
+    depth = texels.ruler.measure(lips.double().numpy())[:, 2].max() - texels.at[:, 2]
+    return np.exp(-strength * np.clip(depth - start, 0, None))[:, None]
+
+
+def rows_of_teeth(texels: Texels) -> dict[str, np.ndarray]:
     """Masks [N] of the upper and of the lower row: parts of the teeth above and below their middle."""
     head, parts = texels.head, face_parts(texels.head)
     teeth = in_region(head, "teeth")
@@ -73,9 +71,9 @@ def _rows(texels: Texels) -> dict[str, np.ndarray]:
     return {jaw: part for jaw, part in rows.items() if part.any()}
 
 
-def _measure(texels: Texels, part: np.ndarray, jaw: str) -> _Row:
+def measure_row(texels: Texels, jaw: str) -> _Row:
     """Measure a row of teeth along its arch, seen from above, and down to its biting edge."""
-    points = texels.points[part] * 1000
+    points = texels.points * 1000
     back = points[:, 2].min()
     angle = np.arctan2(np.abs(points[:, 0]), points[:, 2] - back)
     # The arch in polar steps around the middle of its back: its outline, and where it bites.
@@ -101,11 +99,12 @@ def _measure(texels: Texels, part: np.ndarray, jaw: str) -> _Row:
     return _Row(tooth, points[:, 0] > 0, np.clip(across, -1, 1), height, scale)
 
 
-def _teeth(texels: Texels, part: np.ndarray, row: _Row, jaw: str) -> tuple[np.ndarray, np.ndarray]:
-    """Enamel, gaps and gums: colour [n, 3] and gloss [n] of the texels in `part`."""
+def _teeth(texels: Texels, jaw: str) -> tuple[np.ndarray, np.ndarray]:
+    """Enamel, gaps and gums: colour [N, 3] and gloss [N] of the texels of one row."""
+    row = measure_row(texels, jaw)
     aside, height = np.abs(row.across), row.height / row.scale
-    fine = texels.noise(0.0016, 72)[part]
-    gum_noise = texels.noise(0.003, 73)[part]
+    fine = texels.noise(0.0016, 72)
+    gum_noise = texels.noise(0.003, 73)
     # Teeth differ a little from each other; canines are the yellowest.
     own = np.random.default_rng([texels.seed, 5, jaw == "upper"]).normal(0, 1, (2, len(_WIDTHS[jaw])))
     own = own[row.left.astype(int), row.tooth]
@@ -127,23 +126,23 @@ def _teeth(texels: Texels, part: np.ndarray, row: _Row, jaw: str) -> tuple[np.nd
     stipple = 1 + 0.10 * fine + 0.12 * gum_noise - 0.22 * smoothstep(1.6, 0.2, height - rim)
     paler = smoothstep(1.0, 5.0, height - rim)[:, None] * np.array([-0.10, -0.22, -0.20])
     colour = mix(colour, _GUM * stipple[:, None] * (1 + paler), gum)
+    colour = colour * _dim(texels, 2.0, 0.22)
     return colour, np.where(gum > 0.5, 0.5, 0.85) * (1 - 0.8 * np.maximum(corner, gap * (1 - gum)))
 
 
-def _tongue(texels: Texels, on_tongue: np.ndarray) -> np.ndarray:
+def _tongue(texels: Texels) -> np.ndarray:
     """A tongue [N, 3]: a furrow in the middle, a coat of papillae that thins out to the sides, red ones among them."""
     x, z = texels.at[:, 0], texels.at[:, 2]
-    half = np.abs(x[on_tongue]).max() if on_tongue.any() else 1.0
-    aside = np.clip(np.abs(x) / half, 0, 1)
+    aside = np.abs(x) / max(np.abs(x).max(initial=0), 1e-6)
     wander = 0.012 * texels.noise(0.012, 74)
     furrow = np.exp(-(((x + wander) / 0.020) ** 2)) * smoothstep(0.26, 0.10, z)
     coat = smoothstep(0.95, 0.35, aside) * (0.45 + 0.55 * smoothstep(0.25, -0.10, z))
     papillae = texels.noise(0.0015, 75) + 0.7 * texels.noise(0.0026, 76)
-    red = smoothstep(0.42, 0.62, texels.noise(0.0030, 77)) * smoothstep(1.0, 0.5, aside)
+    red = smoothstep(0.42, 0.62, texels.noise(0.0025, 77)) * smoothstep(1.0, 0.5, aside)
     colour = np.broadcast_to(linear((0.74, 0.39, 0.38)), (len(x), 3)) * (1 + 0.18 * papillae)[:, None]
     colour = mix(colour, linear((0.80, 0.57, 0.54)), 0.75 * coat * np.clip(0.6 + 0.7 * papillae, 0, 1))
     colour = mix(colour, linear((0.72, 0.25, 0.26)), 0.7 * red)
-    return colour * (1 - 0.42 * furrow)[:, None]
+    return colour * (1 - 0.42 * furrow)[:, None] * _dim(texels, 1.5, 0.35)
 
 
 def _walls(texels: Texels) -> np.ndarray:
@@ -152,4 +151,4 @@ def _walls(texels: Texels) -> np.ndarray:
     blotches = 0.14 * texels.noise(0.006, 78) + 0.08 * texels.noise(0.002, 79)
     ridges = np.sin(2 * np.pi * (z / 0.085 + 0.25 * np.abs(x)) + 1.5 * texels.noise(0.02, 80))
     palate = smoothstep(-1.08, -0.95, texels.at[:, 1]) * smoothstep(0.4, 0.1, np.abs(x))
-    return linear((0.70, 0.32, 0.31)) * (1 + blotches + 0.28 * ridges * palate)[:, None]
+    return linear((0.70, 0.32, 0.31)) * (1 + blotches + 0.28 * ridges * palate)[:, None] * _dim(texels, 3.2, 0.10)

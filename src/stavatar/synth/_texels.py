@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -74,6 +74,19 @@ class Texels:
             ruler.measure(values[:, :3]),
             dict(zip(_SOFT, values[:, 3:].T, strict=True)),
             seed * 97,
+        )
+
+    def only(self, mask: np.ndarray) -> Texels:
+        """Those of the texels that `mask` [N] picks."""
+        covered = self.covered.copy()
+        covered[self.covered] = mask
+        return replace(
+            self,
+            covered=covered,
+            face=self.face[mask],
+            points=self.points[mask],
+            at=self.at[mask],
+            soft={name: share[mask] for name, share in self.soft.items()},
         )
 
     def within(self, *regions: str) -> np.ndarray:

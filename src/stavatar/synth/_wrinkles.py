@@ -19,7 +19,7 @@ from stavatar.synth.subject import Subject
 TEXTURE_SIZE = 1024
 _STEP = 1e-3  # ruler units (about 0.06 mm) between the points whose heights give a slope
 _STEEPNESS = 0.75  # of a wrinkle's sides, about
-_FINE, _LINE, _DEEP = 0.016, 0.022, 0.034  # widths, ruler units (about 62 mm)
+_FINE, _LINE, _DEEP = 0.016, 0.022, 0.038  # widths, ruler units (about 62 mm)
 _ONSET, _FULL = 0.15, 0.85  # of the summed coefficients: where a wrinkle begins to show, and where it is deepest
 
 # Which coefficients draw a fold; "Side" stands for Left or Right, by the side of the face.
@@ -28,7 +28,7 @@ _DRIVERS: dict[str, dict[str, float]] = {
     "forehead": {"browOuterUpSide": 0.85, "browInnerUp": 0.25},
     "frown": {"browDownSide": 1.0, "noseSneerSide": 0.2},
     "bunny": {"noseSneerSide": 0.9, "mouthUpperUpSide": 0.3},
-    "nasolabial": {"mouthSmileSide": 0.85, "cheekSquintSide": 0.25, "mouthUpperUpSide": 0.3, "noseSneerSide": 0.4},
+    "nasolabial": {"mouthSmileSide": 0.9, "cheekSquintSide": 0.35, "mouthUpperUpSide": 0.3, "noseSneerSide": 0.4},
     "crows_feet": {"cheekSquintSide": 0.8, "mouthSmileSide": 0.4, "eyeSquintSide": 0.4},
     "cheek": {"mouthSmileSide": 0.8, "cheekSquintSide": 0.4},
 }
@@ -79,14 +79,15 @@ class Wrinkles:
 def draw_wrinkles(head: HeadModel, subject: Subject) -> Wrinkles:
     """The wrinkles of a subject."""
     texels = Texels.of(head, TEXTURE_SIZE, subject.seed)
-    front = texels.within("face", "forehead", "nose", "eyes") * smoothstep(-0.75, -0.45, texels.at[:, 2])
+    texels = texels.only(texels.within("face", "forehead", "nose", "eyes") & (texels.at[:, 2] > -0.75))
+    strength = subject.wrinkles * smoothstep(-0.75, -0.45, texels.at[:, 2])[:, None]
     layers, drive = [], []
     for name, fold in _FOLDS.items():
         for side, sign in (("", 1),) if name in _MIDDLE else (("Left", 1), ("Right", -1)):  # the subject's left is +x
-            layers.append(subject.wrinkles * front[:, None] * _layer(texels, fold, sign))
+            layers.append((strength * _layer(texels, fold, sign)).astype(np.float32))
             drivers = {driver.replace("Side", side): weight for driver, weight in _DRIVERS[name].items()}
             drive.append([drivers.get(expression, 0.0) for expression in head.expression_names])
-    stack = np.stack(layers).astype(np.float32)
+    stack = np.stack(layers)
     shown = (np.abs(stack) > 1e-3).any((0, 2))
     rows, columns = (index[shown] for index in np.nonzero(texels.covered))
     return Wrinkles(rows, columns, np.ascontiguousarray(stack[:, shown]), np.array(drive))
