@@ -16,6 +16,7 @@ from stavatar.synth._noise import smoothstep
 
 _ROUND_SECONDS = 11.0  # in which each scene comes once, about
 _RAMP = 0.28  # seconds from one scene to the next, less where scenes are short
+_MIDDLE = ("jawOpen", "browInnerUp")  # coefficients without sides
 _UNEVEN = 0.12  # how much weaker one side of the face may be
 
 
@@ -67,7 +68,7 @@ def play_scenes(rng: np.random.Generator, seconds: np.ndarray) -> Scenes:
     """Lay scenes out over the instants `seconds` [T], which are evenly spaced from 0."""
     face: dict[str, np.ndarray] = {}
     turn, loudness = np.zeros((len(seconds), 3)), np.zeros(len(seconds))
-    for begin, end in parts(seconds):
+    for begin, end in _parts(seconds):
         rounds = max(1, round((end - begin) / _ROUND_SECONDS))
         names = [str(name) for _ in range(rounds) for name in rng.permutation(list(_SCENES))]
         lengths = np.array([_SCENES[name].share for name in names]) * rng.uniform(0.85, 1.15, len(names))
@@ -77,7 +78,7 @@ def play_scenes(rng: np.random.Generator, seconds: np.ndarray) -> Scenes:
             weaker = 1 - _UNEVEN * rng.random(2)
             presence = _presence(seconds, start, stop)
             for muscle, value in scene.face.items():
-                sides = ("",) if muscle in _UNSIDED else ("Left", "Right")
+                sides = ("",) if muscle in _MIDDLE else ("Left", "Right")
                 for side, factor in zip(sides, weaker, strict=False):
                     track = face.setdefault(muscle + side, np.zeros(len(seconds)))
                     track += strength * (factor if side else 1.0) * value * presence
@@ -86,13 +87,10 @@ def play_scenes(rng: np.random.Generator, seconds: np.ndarray) -> Scenes:
     return Scenes(face, turn, loudness)
 
 
-_UNSIDED = ("jawOpen", "browInnerUp")
-
-
 def blink_and_wink(rng: np.random.Generator, seconds: np.ndarray) -> dict[str, np.ndarray]:
     """Closure of the left and the right lid [T] each: full blinks, slow ones, and some that shut one eye only."""
     closure = np.zeros((2, len(seconds)))
-    for begin, end in parts(seconds):
+    for begin, end in _parts(seconds):
         now = begin + rng.uniform(0.4, 0.9)
         while now < end:
             kind = rng.random()
@@ -109,7 +107,7 @@ def blink_and_wink(rng: np.random.Generator, seconds: np.ndarray) -> dict[str, n
     return {"eyeBlinkLeft": closure[0], "eyeBlinkRight": closure[1]}
 
 
-def parts(seconds: np.ndarray) -> list[tuple[float, float]]:
+def _parts(seconds: np.ndarray) -> list[tuple[float, float]]:
     """Begin and end of what is trained on and of what is held out."""
     frame = seconds[1] - seconds[0] if len(seconds) > 1 else 1.0
     whole = len(seconds) * float(frame)

@@ -121,12 +121,11 @@ def shade(  # type: ignore[no-untyped-def]
             for sample in range(samples):
                 sy, sx = y * SUPERSAMPLE + sample // SUPERSAMPLE, x * SUPERSAMPLE + sample % SUPERSAMPLE
                 f = face[sy, sx]
-                if f < 0 and over_white:
-                    continue
                 if f < 0:
-                    red += background[y, x, 0]
-                    green += background[y, x, 1]
-                    blue += background[y, x, 2]
+                    if not over_white:
+                        red += background[y, x, 0]
+                        green += background[y, x, 1]
+                        blue += background[y, x, 2]
                     continue
                 hits += 1
                 kind = material[f]

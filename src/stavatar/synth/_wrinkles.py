@@ -22,17 +22,6 @@ _STEEPNESS = 0.75  # of a wrinkle's sides, about
 _FINE, _LINE, _DEEP = 0.016, 0.022, 0.038  # widths, ruler units (about 62 mm)
 _ONSET, _FULL = 0.15, 0.85  # of the summed coefficients: where a wrinkle begins to show, and where it is deepest
 
-# Which coefficients draw a fold; "Side" stands for Left or Right, by the side of the face.
-_DRIVERS: dict[str, dict[str, float]] = {
-    "forehead_middle": {"browInnerUp": 1.0, "browOuterUpLeft": 0.15, "browOuterUpRight": 0.15},
-    "forehead": {"browOuterUpSide": 0.85, "browInnerUp": 0.25},
-    "frown": {"browDownSide": 1.0, "noseSneerSide": 0.2},
-    "bunny": {"noseSneerSide": 0.9, "mouthUpperUpSide": 0.3},
-    "nasolabial": {"mouthSmileSide": 0.9, "cheekSquintSide": 0.35, "mouthUpperUpSide": 0.3, "noseSneerSide": 0.4},
-    "crows_feet": {"cheekSquintSide": 0.8, "mouthSmileSide": 0.4, "eyeSquintSide": 0.4},
-    "cheek": {"mouthSmileSide": 0.8, "cheekSquintSide": 0.4},
-}
-
 
 @dataclass(frozen=True)
 class _Fold:
@@ -42,10 +31,18 @@ class _Fold:
         depth: (x, y, wander) -> depth, 1 at the bottom of a groove and negative where skin bulges; x and y are in ruler
             units, x positive on the fold's own side, and `wander` is noise that makes lines less straight.
         width: of its grooves, ruler units; 0 for a flush of blood, which is no groove.
+        drivers: weights of the coefficients that draw it. "Side" in a name stands for Left or Right: such a fold is
+            there on both sides of the face, each driven by its own.
     """
 
     depth: Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
     width: float
+    drivers: dict[str, float]
+
+    @property
+    def sides(self) -> tuple[tuple[str, int], ...]:
+        """What "Side" stands for, and the direction of that side along x; the subject's left is +x."""
+        return (("Left", 1), ("Right", -1)) if any("Side" in name for name in self.drivers) else (("", 1),)
 
 
 @dataclass(frozen=True)
@@ -82,10 +79,10 @@ def draw_wrinkles(head: HeadModel, subject: Subject) -> Wrinkles:
     texels = texels.only(texels.within("face", "forehead", "nose", "eyes") & (texels.at[:, 2] > -0.75))
     strength = subject.wrinkles * smoothstep(-0.75, -0.45, texels.at[:, 2])[:, None]
     layers, drive = [], []
-    for name, fold in _FOLDS.items():
-        for side, sign in (("", 1),) if name in _MIDDLE else (("Left", 1), ("Right", -1)):  # the subject's left is +x
+    for fold in _FOLDS:
+        for side, sign in fold.sides:
             layers.append((strength * _layer(texels, fold, sign)).astype(np.float32))
-            drivers = {driver.replace("Side", side): weight for driver, weight in _DRIVERS[name].items()}
+            drivers = {driver.replace("Side", side): weight for driver, weight in fold.drivers.items()}
             drive.append([drivers.get(expression, 0.0) for expression in head.expression_names])
     stack = np.stack(layers)
     shown = (np.abs(stack) > 1e-3).any((0, 2))
@@ -140,7 +137,7 @@ def _frown(x: np.ndarray, y: np.ndarray, wander: np.ndarray) -> np.ndarray:
         line = start + 0.10 * (y - low) + 0.015 * wander
         depth += strength * smoothstep(low, low + 0.12, y) * smoothstep(high, high - 0.18, y) * _groove(x - line, _LINE)
     across = smoothstep(0.15, 0.05, np.abs(x)) * smoothstep(0.0, 0.02, x)
-    return (depth + 0.6 * across * _groove(y - 0.0 - 0.01 * wander, _LINE)) * (x > 0)
+    return (depth + 0.6 * across * _groove(y - 0.01 * wander, _LINE)) * (x > 0)
 
 
 def _bunny(x: np.ndarray, y: np.ndarray, wander: np.ndarray) -> np.ndarray:
@@ -175,13 +172,16 @@ def _flushed_cheek(x: np.ndarray, y: np.ndarray, wander: np.ndarray) -> np.ndarr
     return np.exp(-(((x - 0.62) / 0.30) ** 2) - ((y + 0.62) / 0.26) ** 2) * (1 + 0.2 * wander)
 
 
-_MIDDLE = ("forehead_middle",)
-_FOLDS = {
-    "forehead_middle": _Fold(_forehead_middle, _LINE),
-    "forehead": _Fold(_forehead_side, _LINE),
-    "frown": _Fold(_frown, _LINE),
-    "bunny": _Fold(_bunny, _FINE),
-    "nasolabial": _Fold(_nasolabial, _DEEP),
-    "crows_feet": _Fold(_crows_feet, _FINE),
-    "cheek": _Fold(_flushed_cheek, 0.0),
-}
+_FOLDS = (
+    _Fold(_forehead_middle, _LINE, {"browInnerUp": 1.0, "browOuterUpLeft": 0.15, "browOuterUpRight": 0.15}),
+    _Fold(_forehead_side, _LINE, {"browOuterUpSide": 0.85, "browInnerUp": 0.25}),
+    _Fold(_frown, _LINE, {"browDownSide": 1.0, "noseSneerSide": 0.2}),
+    _Fold(_bunny, _FINE, {"noseSneerSide": 0.9, "mouthUpperUpSide": 0.3}),
+    _Fold(
+        _nasolabial,
+        _DEEP,
+        {"mouthSmileSide": 0.9, "cheekSquintSide": 0.35, "mouthUpperUpSide": 0.3, "noseSneerSide": 0.4},
+    ),
+    _Fold(_crows_feet, _FINE, {"cheekSquintSide": 0.8, "mouthSmileSide": 0.4, "eyeSquintSide": 0.4}),
+    _Fold(_flushed_cheek, 0.0, {"mouthSmileSide": 0.8, "cheekSquintSide": 0.4}),
+)
