@@ -61,8 +61,8 @@ class Wrinkles:
     drive: np.ndarray
 
     def weights(self, expression: np.ndarray) -> np.ndarray:
-        """How deep each layer is [T, K] in [0, 1], for coefficients [T, E]."""
-        return smoothstep(_ONSET, _FULL, expression @ self.drive.T)
+        """How deep each layer is [K] in [0, 1], for the coefficients [E] of a frame."""
+        return smoothstep(_ONSET, _FULL, self.drive @ expression)
 
     def texture(self, weights: np.ndarray, out: np.ndarray) -> None:
         """Blend the layers by `weights` [K] into `out` [TEXTURE_SIZE, TEXTURE_SIZE, 4], which is zero elsewhere.
