@@ -28,7 +28,7 @@ ALLOWED: dict[str, set[str]] = {
     "sequence": {"camera", "errors", "files", "head", "progress"},
     # video in, sequence out
     "capture": {"assets", "errors", "files", "head", "progress"},
-    "synth": {"camera", "capture", "errors", "files", "head", "mesh", "progress", "rotations"},
+    "synth": {"camera", "capture", "errors", "files", "head", "mesh", "progress", "rotations", "sequence"},
     "tracking": {"camera", "capture", "errors", "head", "progress", "rotations", "sequence"},
     # sequence in, avatar out
     "avatar": {"camera", "config", "errors", "files", "head", "mesh", "rotations", "splat"},

@@ -304,6 +304,9 @@ def test_a_gpu_that_is_not_there(stavatar, tmp_path, command):
         (["train", "FOLDER", "-o", "FOLDER/out"], 2, r"transforms\.json does not exist"),
         (["train", "FOLDER/nothing", "-o", "FOLDER/out"], 2, "nothing is not a folder"),
         (["synth", "-o", "FOLDER/out.avi"], 2, r"must end in \.mp4"),
+        (["synth"], 2, "nothing to write"),
+        (["synth", "--sequence", "FOLDER"], 2, "not replaced by a sequence"),
+        (["synth", "--sequence", "FOLDER/new", "--style", "opera"], 2, "no style 'opera'"),
         (["assets", "moon"], 3, "there is no asset called 'moon'"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
@@ -349,7 +352,7 @@ OPTIONS = {
     "train": ["--out", "--preset", "--set", "--device", "--resume"],
     "evaluate": ["--device"],
     "render": ["--out", "--size", "--orbit", "--yaw", "--pitch", "--frames", "--hard", "--device"],
-    "synth": ["--out", "--frames", "--size", "--seed", "--noise"],
+    "synth": ["--out", "--sequence", "--style", "--frames", "--size", "--seed", "--noise"],
     "assets": ["--list"],
     "doctor": [],
 }

@@ -106,6 +106,29 @@ def test_results_hold_what_a_reader_needs(finished, short):
     assert results["versions"]["torch"] == torch.__version__
 
 
+def test_a_rendered_sequence_is_trained_on_with_its_true_poses(settings, no_assets, tmp_path):
+    """From `synth --sequence` to results without landmarks, tracking or alignment."""
+    folder = tmp_path / "truth"
+    size = settings.capture.size
+    assert (
+        pipeline.synthesise(None, frames=6, size=size, seed=0, noise=0.0, style="expressive", sequence=folder) is None
+    )
+    known = dataclasses.replace(settings, pose=dataclasses.replace(settings.pose, refine=False))
+    run = pipeline.train_sequence(folder, tmp_path / "run", known, device=CPU)
+
+    results = json.loads(run.results.read_text())
+    assert results["metrics_landmark_tracked"] is None
+    assert "nothing was refined or aligned" in results["test_tracking"]
+    assert "ground truth" in results["history"]["tracker"]
+    motion = load_avatar(run.avatar)[1]
+    for (name, value), (_, true) in zip(
+        motion.parameters.items(), read_sequence(folder).parameters.items(), strict=True
+    ):
+        assert torch.equal(value, true), name
+    with pytest.raises(InputError, match="already holds a sequence"):
+        pipeline.synthesise(None, frames=6, size=size, seed=0, noise=0.0, sequence=folder)
+
+
 def test_a_finished_run_holds_these_files_and_no_others(finished):
     assert sorted(path.name for path in finished.folder.iterdir()) == [
         "avatar",

@@ -88,6 +88,7 @@ class GaussiansConfig:
 class PoseConfig:
     """Refinement of tracked parameters during training."""
 
+    refine: bool = True  # False: take the sequence's parameters as they are, on held-out frames as well
     # Learning rates of Adam per tracked field (paper, section 4).
     expression: float = 1e-3
     rotation: float = 1e-5

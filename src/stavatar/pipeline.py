@@ -10,6 +10,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
@@ -31,8 +32,8 @@ from stavatar.head import HeadParameters, PosedHead, load_embedded_head, load_em
 from stavatar.head.model import JOINTS
 from stavatar.progress import remark, stage
 from stavatar.run import Run
-from stavatar.sequence import Sequence, read_sequence, split_holdout, write_sequence
-from stavatar.synth import make_performance, write_performance
+from stavatar.sequence import Sequence, check_replaceable, read_sequence, split_holdout, write_sequence
+from stavatar.synth import Style, make_performance, tracked_sequence, write_performance
 from stavatar.tracking import track_landmarks
 from stavatar.tracking.overlay import overlay_frames
 from stavatar.training import checkpoint
@@ -42,6 +43,12 @@ _ORBIT_YAW = math.radians(30)  # how far `render --orbit` swings to either side
 _ORBIT_SECONDS = 6.0  # per swing there and back
 _COMPARED_LPIPS_FRAMES = 20
 _NECK_FRAMES = 32  # of the motion, from which the point that the camera turns about is taken
+_ALIGNED = (
+    "held-out frames: expression and gaze from landmarks, head and torso pose aligned photometrically to the finished "
+    "avatar; metrics_landmark_tracked uses landmarks alone; crop, identity and torso path come from the landmarks of "
+    "all frames, held-out ones included"
+)
+_AS_GIVEN = "all frames: as the sequence gives them (see history); nothing was refined or aligned"
 
 
 def choose_device(name: str) -> torch.device:
@@ -191,7 +198,10 @@ def evaluate(run: Run, *, device: torch.device) -> None:
         metrics = _measure(avatar, sequence, motion.parameters, "measuring")
         # LPIPS is most of the time on a CPU, and this set is there for comparison only.
         fewer = None if device.type == "cuda" else _COMPARED_LPIPS_FRAMES
-        landmark_tracked = _measure(avatar, sequence, sequence.parameters, "without photometry", fewer)
+        refined = avatar.config.pose.refine
+        landmark_tracked = (
+            _measure(avatar, sequence, sequence.parameters, "without photometry", fewer) if refined else None
+        )
         psnr = metrics.psnr
         chosen = choose_examples(psnr)
         views = _views(avatar, sequence, motion.parameters, frames[chosen])
@@ -208,11 +218,7 @@ def evaluate(run: Run, *, device: torch.device) -> None:
         sequence=sequence,
         metrics=metrics,
         landmark_tracked=landmark_tracked,
-        test_tracking=(
-            "held-out frames: expression and gaze from landmarks, head and torso pose aligned photometrically to the "
-            "finished avatar; metrics_landmark_tracked uses landmarks alone; crop, identity and torso path come from "
-            "the landmarks of all frames, held-out ones included"
-        ),
+        test_tracking=_ALIGNED if refined else _AS_GIVEN,
         preset=avatar.config.preset,
         seed=avatar.config.training.seed,
         gaussians=len(avatar.gaussians),
@@ -311,9 +317,36 @@ def _around(camera: Camera, target: Tensor, yaw: float, pitch: float) -> Camera:
     return replace(camera, world_to_camera=camera.world_to_camera @ turn)
 
 
-def synthesise(out: Path, *, frames: int, size: int, seed: int, noise: float) -> Path:
-    """Render a performance of the embedded head to `out`, and its truth beside it; return the truth's path."""
-    if out.suffix.lower() != ".mp4":
+def synthesise(
+    out: Path | None,
+    *,
+    frames: int,
+    size: int,
+    seed: int,
+    noise: float,
+    style: str = "talking",
+    sequence: Path | None = None,
+) -> Path | None:
+    """Render a performance of the embedded head.
+
+    Args:
+        out: the mp4 to write; its truth goes beside it.
+        frames, size, seed, noise: see :func:`stavatar.synth.make_performance`.
+        style: ``talking`` or ``expressive``.
+        sequence: folder for the same performance as a tracked sequence, with true parameters and mattes.
+
+    Returns:
+        The truth's path; None where no video was asked for.
+    """
+    if out is None and sequence is None:
+        raise InputError("nothing to write: give a video with --out, a folder with --sequence, or both")
+    if out is not None and out.suffix.lower() != ".mp4":
         raise InputError(f"{out}: the video's name must end in .mp4")
-    performance = make_performance(load_embedded_head(), frames=frames, size=size, seed=seed, noise=noise)
-    return write_performance(out, performance)
+    if sequence is not None:
+        check_replaceable(sequence, overwrite=False)
+    performance = make_performance(
+        load_embedded_head(), frames=frames, size=size, seed=seed, noise=noise, style=cast(Style, style)
+    )
+    if sequence is not None:
+        write_sequence(tracked_sequence(performance, sequence.name), sequence)
+    return None if out is None else write_performance(out, performance)

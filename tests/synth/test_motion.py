@@ -10,6 +10,7 @@ from stavatar.errors import InputError
 from stavatar.head import HeadModel, HeadParameters
 from stavatar.rotations import axis_angle_to_matrix
 from stavatar.synth import perform
+from stavatar.synth._scenes import play_scenes
 from stavatar.synth.motion import GAZE_ANGLES, HEAD_ANGLES
 
 
@@ -117,3 +118,72 @@ def test_heads_without_arkit_names_are_refused(head: HeadModel) -> None:
 def test_nothing_to_perform_is_refused(head: HeadModel, frames: int, fps: float) -> None:
     with pytest.raises(InputError, match="positive rate"):
         perform(head, frames, fps)
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("frames", [300, 600])
+def test_both_parts_of_an_expressive_performance_show_everything(head: HeadModel, frames: int, seed: int) -> None:
+    p = perform(head, frames, seed=seed, style="expressive")
+    assert p.expression.min() >= 0
+    assert p.expression.max() <= 1
+    border = round(0.8 * frames)
+
+    def rare(present: np.ndarray) -> bool:
+        """In both parts, but in few frames."""
+        return bool(present[:border].any() and present[border:].any() and present.mean() < 0.2)
+
+    yaw = axis_angle_to_matrix(p.neck)[:, 0, 2].numpy()
+    jaw, smile = track(head, p, "jawOpen"), track(head, p, "mouthSmileLeft")
+    teeth = track(head, p, "mouthUpperUpLeft")
+    assert rare(jaw > 0.75)
+    assert rare((teeth > 0.6) & (smile > 0.6))
+    assert rare((smile > 0.5) & (teeth < 0.1) & (jaw < 0.1))
+    assert rare(track(head, p, "browInnerUp") > 0.7)
+    assert rare(track(head, p, "browDownRight") > 0.7)
+    assert rare(yaw > 0.25)
+    assert rare(yaw < -0.25)
+    assert ((jaw > 0.6) | (teeth > 0.5)).mean() < 0.16
+
+
+def test_expressive_people_blink_slowly_and_wink_too(head: HeadModel) -> None:
+    fps = 100
+    p = perform(head, 60 * fps, fps=fps, seed=0, style="expressive")
+    left, right = track(head, p, "eyeBlinkLeft"), track(head, p, "eyeBlinkRight")
+    closed = np.maximum(left, right) > 0
+    edges = np.flatnonzero(np.diff(np.concatenate([[0], closed, [0]])))
+    blinks = list(zip(edges[::2], edges[1::2], strict=True))
+    both = [(b - a) / fps for a, b in blinks if min(left[a:b].max(), right[a:b].max()) > 0.95]
+    winks = [min(left[a:b].max(), right[a:b].max()) for a, b in blinks if (left != right)[a:b].any()]
+    assert min(both) < 0.35
+    assert max(both) > 0.55
+    assert winks
+    assert max(winks) < 0.5
+    assert closed.mean() < 0.3
+
+
+def test_scenes_are_told_apart_by_head_parameters(head: HeadModel) -> None:
+    """Frames lie nearer to their own scene's mean than to any other's, nearly always."""
+    seconds = np.arange(600) / 25
+    p = perform(head, 600, seed=1, style="expressive")
+    features = torch.cat([p.expression, 3 * p.neck], 1).numpy()
+    scenes = play_scenes(np.random.default_rng([1, 2, 6]), seconds)
+    signals = {
+        "gape": scenes.face["jawOpen"] - 0.5 * scenes.face["mouthSmileLeft"],
+        "laugh": np.minimum(scenes.face["mouthUpperUpLeft"], scenes.face["mouthSmileLeft"]),
+        "smile": scenes.face["mouthDimpleLeft"] / 0.3,
+        "surprise": scenes.face["browInnerUp"],
+        "frown": scenes.face["browDownLeft"],
+        "left": scenes.turn[:, 1] / 0.42,
+        "right": -scenes.turn[:, 1] / 0.42,
+    }
+    stack = np.stack(list(signals.values()), 1)
+    label = np.where(stack.max(1) > 0.6, stack.argmax(1), -1)  # -1: talking, or on the way
+    means = np.stack([features[label == scene].mean(0) for scene in range(len(signals))])
+    own = label >= 0
+    nearest = np.linalg.norm(features[own, None] - means, axis=-1).argmin(1)
+    assert (nearest == label[own]).mean() > 0.95
+
+
+def test_an_unknown_style_is_refused(head: HeadModel) -> None:
+    with pytest.raises(InputError, match=r"no style 'opera' .* talking, expressive"):
+        perform(head, 10, style="opera")  # type: ignore[arg-type]

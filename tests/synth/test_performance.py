@@ -13,7 +13,17 @@ from stavatar.capture.landmarks import track_face
 from stavatar.capture.video import Frame, open_source
 from stavatar.errors import AssetError, InputError
 from stavatar.head import HeadModel, load_embedded_landmarks
-from stavatar.synth import Renderer, load_truth, make_performance, write_performance, write_truth
+from stavatar.mesh import rasterize_mesh
+from stavatar.sequence import read_sequence, write_sequence
+from stavatar.synth import (
+    Renderer,
+    load_truth,
+    make_performance,
+    tracked_sequence,
+    write_performance,
+    write_truth,
+)
+from stavatar.synth.performance import GROUND_TRUTH
 
 
 def test_video_and_truth_come_back(head: HeadModel, tmp_path: Path) -> None:
@@ -35,6 +45,42 @@ def test_video_and_truth_come_back(head: HeadModel, tmp_path: Path) -> None:
     assert torch.equal(truth.camera.focal, expected.camera.focal)
     assert torch.equal(truth.camera.center, expected.camera.center)
     assert (truth.camera.width, truth.camera.height) == (96, 96)
+
+
+def test_a_tracked_sequence_comes_back_and_its_mesh_fills_its_matte(
+    head: HeadModel, expressive: Renderer, tmp_path: Path
+) -> None:
+    performance = make_performance(head, frames=10, size=96, seed=1, style="expressive")
+    made = tracked_sequence(performance, "someone")
+    write_sequence(made, tmp_path / "sequence")
+    read = read_sequence(tmp_path / "sequence")
+    assert (read.name, read.head_model, read.fps) == ("someone", head.name, 25)
+    assert read.history["tracker"] == GROUND_TRUTH
+    assert read.landmarks is None
+    assert (read.train.tolist(), read.test.tolist()) == (list(range(8)), [8, 9])
+    assert torch.equal(read.images, made.images)
+    assert torch.equal(read.masks, made.masks)
+    assert torch.equal(read.shape, performance.truth.shape)
+    for (name, value), (_, wanted) in zip(read.parameters.items(), performance.truth.parameters.items(), strict=True):
+        assert torch.equal(value, wanted), name
+
+    bald = head(read.shape[None], read.parameters).vertices
+    for frame, vertices in enumerate(expressive.pose(read.parameters)):
+        matte = read.masks[frame] > 127
+        drawn = rasterize_mesh(vertices, expressive._faces, read.camera).face >= 0
+        assert (drawn & matte).sum() / (drawn | matte).sum() > 0.98
+        # The mesh that an avatar is bound to has no hair, and sticks out nowhere.
+        mesh = rasterize_mesh(bald[frame], head.faces, read.camera).face >= 0
+        assert (mesh & matte).sum() / (mesh | matte).sum() > 0.88
+        assert (mesh & ~matte).sum() < 0.01 * mesh.sum()
+
+
+def test_an_expressive_performance_is_repeatable(head: HeadModel, expressive: Renderer) -> None:
+    once, again = (make_performance(head, frames=2, size=64, seed=1, noise=0.01, style="expressive") for _ in range(2))
+    truth = again.truth
+    frames = expressive.frames(truth.parameters, truth.camera, noise=0.01, seed=1)
+    for picture, same in zip(once.render(), frames, strict=True):
+        assert np.array_equal(picture, same)
 
 
 @pytest.mark.parametrize("damage", ["missing", "not a zip", "cut off", "other format", "key missing", "pickle"])
@@ -63,6 +109,20 @@ def test_damaged_truth_is_refused(head: HeadModel, tmp_path: Path, damage: str) 
 def test_senseless_numbers_are_refused(head: HeadModel, option: str, value: float) -> None:
     with pytest.raises(InputError):
         make_performance(head, **{option: value})  # type: ignore[arg-type]
+
+
+def test_mediapipe_sees_expressive_faces(head: HeadModel, expressive: Renderer) -> None:
+    try:
+        model = assets.path("face_landmarker")
+    except AssetError as reason:
+        pytest.skip(str(reason))
+    truth = make_performance(head, frames=300, size=320, seed=1, style="expressive").truth
+    some = torch.arange(0, 300, 12)
+    frames = expressive.frames(truth.parameters[some], truth.camera)
+    seen = track_face(
+        (Frame(index=i, seconds=0.48 * i, rgb=rgb) for i, rgb in enumerate(frames)), model, lambda *_, **__: None
+    )
+    assert seen.detected.mean() >= 0.96
 
 
 def test_mediapipe_sees_the_face_and_its_expressions(head: HeadModel, renderer: Renderer) -> None:

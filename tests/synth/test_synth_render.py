@@ -11,7 +11,14 @@ from stavatar.head import HeadModel
 from stavatar.head.model import JOINTS
 from stavatar.mesh import rasterize_mesh
 from stavatar.rotations import axis_angle_to_matrix
-from stavatar.synth import Renderer, Subject, perform, portrait_camera
+from stavatar.synth import Renderer, Subject, make_performance, perform, portrait_camera
+
+PLAIN = [
+    [192.60, 147.69, 149.29, 188.17],
+    [184.27, 132.17, 153.89, 181.44],
+    [177.74, 157.67, 153.24, 173.98],
+    [156.83, 152.31, 148.83, 156.29],
+]
 
 
 def face_camera(head: HeadModel, size: int) -> Camera:
@@ -122,3 +129,45 @@ def test_people_differ_and_are_reproducible(head: HeadModel) -> None:
     assert (one.shape - two.shape).abs().max() > 0.5
     assert one.skin != two.skin
     assert Subject.neutral(head).hair_volume == 0
+
+
+def test_the_plain_person_looks_as_ever(head: HeadModel, renderer: Renderer) -> None:
+    """Measured before wrinkles and fine mouths existed: grey values of a picture of 64 x 64 in 4 x 4 tiles."""
+    camera = portrait_camera(head, 64, 64)
+    parameters = perform(head, 40, seed=1)[[30]]
+    tiles = picture_bytes(renderer, parameters, camera).astype(float).mean(-1).reshape(4, 16, 4, 16).mean((1, 3))
+    np.testing.assert_allclose(tiles, PLAIN, atol=0.1)
+
+
+def test_cutouts_are_the_frames_without_their_wall(head: HeadModel, renderer: Renderer) -> None:
+    camera = portrait_camera(head, 128, 128)
+    parameters = perform(head, 40, seed=1)[[5]]
+    frame = next(renderer.frames(parameters, camera)).astype(float)
+    picture, matte = (array.astype(float) for array in next(renderer.cutouts(parameters, camera)))
+    assert np.array_equal(picture[matte == 255], frame[matte == 255])
+    assert (picture[matte == 0] == 255).all()
+    edge = (matte > 0) & (matte < 255)
+    assert set(np.unique(matte)) == {0, 64, 128, 191, 255}  # four samples
+    assert edge.sum() > 100
+    # What is left of the border after taking the white off is as dark as the hair beside it.
+    colour = 255 - (255 - picture[edge].mean(-1)) / (matte[edge] / 255)
+    rows = np.nonzero(edge)[0]
+    top = rows < np.nonzero(matte.any(1))[0][0] + 12
+    hair = picture[matte == 255].mean(-1)[np.nonzero(matte == 255)[0] < rows[top].max()]
+    assert abs(np.median(colour[top]) - np.median(hair)) < 20
+
+
+def test_teeth_and_tongue_are_seen_in_few_frames(head: HeadModel) -> None:
+    frames, size = 100, 128
+    performance = make_performance(head, frames=frames, size=size, seed=2, style="expressive")
+    inside = torch.cat([head.faces_in("teeth", "mouth_interior"), torch.zeros(1, dtype=torch.bool)])
+    vertices = head(performance.truth.shape[None], performance.truth.parameters).vertices
+    pixels = np.array(
+        [int(inside[rasterize_mesh(v, head.faces, performance.truth.camera).face.long()].sum()) for v in vertices]
+    )
+    wide = pixels > 0.4 * pixels.max()
+    assert pixels.max() > 100
+    assert 0.04 < wide.mean() < 0.16
+    assert wide[:80].any()
+    assert wide[80:].any()
+    assert np.median(pixels) < 0.1 * pixels.max()

@@ -71,6 +71,18 @@ def test_held_out_frames_are_neither_learned_from_nor_moved(small_sequence, head
     )
 
 
+def test_true_poses_stay_as_they_are(small_sequence, head, small_config):
+    """Without refinement nothing moves a parameter, in training or after it, though the avatar learns."""
+    config = changed(small_config, training={"steps": 6}, pose={"refine": False, "passes": (0.0, 0.5)})
+    trainer = Trainer(small_sequence, head, config)
+    before = trainer.avatar.gaussians.sh_dc.clone()
+    trainer.run()
+    tracked = trainer.track_held_out()
+    for (name, value), (_, given) in zip(tracked.items(), small_sequence.parameters.items(), strict=True):
+        assert torch.equal(value, given), name
+    assert not torch.equal(trainer.avatar.gaussians.sh_dc, before)
+
+
 @pytest.mark.parametrize("order", ["clusters", "interleaved"])
 @pytest.mark.parametrize("stop", [1, 4, 9])
 def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(

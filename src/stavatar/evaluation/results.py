@@ -60,7 +60,7 @@ class Protocol:
             unusable_frames=len(sequence) - held_out - trained,
             size=(sequence.width, sequence.height),
             mask="none: whole pictures are compared; metrics_head compares the pixels of the head alone",
-            background="white; the true pictures are composited over it with the estimated matte",
+            background="white; the true pictures are composited over it with the sequence's matte",
         )
 
 

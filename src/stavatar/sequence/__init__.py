@@ -2,6 +2,6 @@
 
 from stavatar.sequence.sequence import Sequence
 from stavatar.sequence.split import split_holdout
-from stavatar.sequence.vhap import read_sequence, write_sequence
+from stavatar.sequence.vhap import check_replaceable, read_sequence, write_sequence
 
-__all__ = ["Sequence", "read_sequence", "split_holdout", "write_sequence"]
+__all__ = ["Sequence", "check_replaceable", "read_sequence", "split_holdout", "write_sequence"]

@@ -96,7 +96,7 @@ def write_sequence(
         if not torch.isfinite(value).all():
             raise ValueError(f"{name} of sequence {sequence.name!r} is not finite")
     folder = Path(folder).resolve()
-    _check_replaceable(folder, overwrite)
+    check_replaceable(folder, overwrite)
     if not torch.isin(torch.tensor(0), torch.cat([sequence.train, sequence.test])):
         warn(f"frame 0 of {sequence.name} is in no split, which GaussianAvatars cannot read (stavatar can)")
 
@@ -114,7 +114,12 @@ def write_sequence(
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _check_replaceable(folder: Path, overwrite: bool) -> None:
+def check_replaceable(folder: Path, overwrite: bool) -> None:
+    """Refuse a folder that :func:`write_sequence` would refuse, before any work is done.
+
+    Raises:
+        InputError: the folder is a file, holds something else, or an earlier sequence without `overwrite`.
+    """
     if not folder.exists():
         return
     if not folder.is_dir():

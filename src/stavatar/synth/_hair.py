@@ -10,7 +10,7 @@ from scipy.sparse import coo_matrix, csr_matrix
 from stavatar.head import HeadModel
 from stavatar.synth._anatomy import Ruler, in_region
 from stavatar.synth._noise import smoothstep, value_noise
-from stavatar.synth._skin import linear
+from stavatar.synth._texels import linear
 from stavatar.synth.subject import Subject
 
 _ROUNDS = 2  # of subdivision: each splits a face in four

@@ -9,6 +9,8 @@ SKIN, EYE, HAIR, MOUTH, INSIDE = 0, 1, 2, 3, 4
 """How a face answers to light. MOUTH: inside of the mouth and teeth, which light reaches from the front only. INSIDE:
 the back of the skin, seen through gaps between the parts of the mouth; dark."""
 _DARK = np.array([0.016, 0.006, 0.005], np.float32)
+_FOLD_DIM = np.array([0.42, 0.55, 0.58], np.float32)  # how much of each colour the bottom of a wrinkle loses
+_FLUSH = np.array([0.02, 0.15, 0.12], np.float32)  # how much of each colour skin full of blood swallows
 
 SUPERSAMPLE = 2
 
@@ -96,28 +98,36 @@ def _eye_colour(dx, dy, dz, iris_sine, iris):  # type: ignore[no-untyped-def]
 @numba.njit(cache=True, parallel=True, error_model="numpy")
 def shade(  # type: ignore[no-untyped-def]
     face, barycentric, faces, material, vertices, normals, uv, eye_directions, iris_sine, iris, skin_texture,
-    hair_texture, eye_position, lights, light_colours, sky, ground, gamma, background, noise, out,
+    hair_texture, folds, turn, eye_position, lights, light_colours, sky, ground, gamma, background, noise, over_white,
+    out, coverage,
 ):  # fmt: skip
     """Shade fragments [2H, 2W] into the uint8 sRGB image `out` [H, W, 3].
 
     `faces` [F, 3], `material` [F], `uv` [F, 3, 2] and `eye_directions` [F, 3, 3] (position on the eyeball's unit sphere
     in the eyeball's own frame; read where the material is EYE) describe the mesh; `vertices` and `normals` [V, 3] pose
-    it. `background` [H, W, 3] is linear. `gamma` is :data:`GAMMA`. `noise` [H, W, 3] is added to the sRGB
-    values, in [0, 1].
+    it. `folds` [S, S, 4] are the skin's wrinkles in this frame (:meth:`Wrinkles.texture`), whose slopes `turn` [3, 3]
+    carries from the head's axes to the world's; 1 x 1 for a subject without any. `background` [H, W, 3] is linear.
+    `gamma` is :data:`GAMMA`. `noise` [H, W, 3] is added to the sRGB values, in [0, 1].
+
+    `coverage` [H, W] gets the share of each pixel's samples that hit the mesh. With `over_white` the background is not
+    looked at: the colour of those samples alone is laid over white by that share, as mattes are applied to sRGB values.
     """
     height, width = out.shape[:2]
     samples = SUPERSAMPLE * SUPERSAMPLE
     for y in numba.prange(height):
         for x in range(width):
             red, green, blue = np.float32(0), np.float32(0), np.float32(0)
+            hits = 0
             for sample in range(samples):
                 sy, sx = y * SUPERSAMPLE + sample // SUPERSAMPLE, x * SUPERSAMPLE + sample % SUPERSAMPLE
                 f = face[sy, sx]
                 if f < 0:
-                    red += background[y, x, 0]
-                    green += background[y, x, 1]
-                    blue += background[y, x, 2]
+                    if not over_white:
+                        red += background[y, x, 0]
+                        green += background[y, x, 1]
+                        blue += background[y, x, 2]
                     continue
+                hits += 1
                 kind = material[f]
                 if kind == INSIDE:
                     red += _DARK[0]
@@ -153,6 +163,17 @@ def shade(  # type: ignore[no-untyped-def]
                         wrap, power = np.float32(0.35), 14
                     else:
                         r, g, bl, gloss = _sample(skin_texture, u, v)
+                    if kind == SKIN and len(folds) > 1:
+                        rise_x, rise_y, dim, flush = _sample(folds, u, v)
+                        if rise_x != 0 or rise_y != 0 or dim != 0 or flush != 0:
+                            nx -= turn[0, 0] * rise_x + turn[0, 1] * rise_y
+                            ny -= turn[1, 0] * rise_x + turn[1, 1] * rise_y
+                            nz -= turn[2, 0] * rise_x + turn[2, 1] * rise_y
+                            length = np.float32(1) / np.sqrt(nx * nx + ny * ny + nz * nz)
+                            nx, ny, nz = nx * length, ny * length, nz * length
+                            r *= (1 - _FOLD_DIM[0] * dim) * (1 - _FLUSH[0] * flush)
+                            g *= (1 - _FOLD_DIM[1] * dim) * (1 - _FLUSH[1] * flush)
+                            bl *= (1 - _FOLD_DIM[2] * dim) * (1 - _FLUSH[2] * flush)
 
                 up = np.float32(0.5) * (ny + 1)
                 lr = ground[0] + (sky[0] - ground[0]) * up
@@ -187,9 +208,16 @@ def shade(  # type: ignore[no-untyped-def]
                     red += r * lr + shine
                     green += g * lg + shine
                     blue += bl * lb + shine
+            coverage[y, x] = np.float32(hits) / samples
+            share = hits if over_white else samples
             for channel in range(3):
+                if share == 0:
+                    out[y, x, channel] = 255
+                    continue
                 value = red if channel == 0 else (green if channel == 1 else blue)
                 # Read from the table at the square root, which spreads the dark values.
-                value = gamma[int(np.sqrt(min(value / samples, np.float32(1))) * (len(gamma) - 1) + np.float32(0.5))]
+                value = gamma[int(np.sqrt(min(value / share, np.float32(1))) * (len(gamma) - 1) + np.float32(0.5))]
                 value += noise[y, x, channel]
+                if over_white:
+                    value = 1 - coverage[y, x] * (1 - min(max(value, np.float32(0)), np.float32(1)))
                 out[y, x, channel] = np.uint8(min(max(value, np.float32(0)), np.float32(1)) * 255 + np.float32(0.5))

@@ -2,109 +2,32 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
-import torch
-from scipy.ndimage import distance_transform_edt
 
-from stavatar.camera import Camera
 from stavatar.head import HeadModel
 from stavatar.head.model import JOINTS
-from stavatar.mesh import interpolate, rasterize_mesh
-from stavatar.synth._anatomy import Ruler, in_region, lashes, tongue, vertex_share
-from stavatar.synth._noise import fractal_noise, smoothstep, value_noise
+from stavatar.synth._anatomy import lashes, tongue
+from stavatar.synth._mouth import paint_fine_mouth
+from stavatar.synth._noise import fractal_noise, smoothstep
+from stavatar.synth._texels import Texels, linear, mix
 from stavatar.synth.subject import Subject
 
 TEXTURE_SIZE = 1536
-_SOFT = ("lips", "ears", "nose", "neck")  # regions whose borders blend
-
-
-def linear(srgb: tuple[float, float, float] | np.ndarray) -> np.ndarray:
-    """sRGB in [0, 1] -> linear light, with the plain 2.2 power that rendering undoes."""
-    return np.asarray(srgb, np.float64) ** 2.2
-
-
-@dataclass(frozen=True)
-class _Texels:
-    """The N texels that lie on the head.
-
-    Attributes:
-        head: the model.
-        ruler: its face-sized coordinates.
-        face: [N] face of each texel.
-        points: [N, 3] template positions, metres.
-        at: [N, 3] template positions in ruler units.
-        soft: region name -> [N] share in [0, 1], blending over the region's border.
-        seed: of all noises.
-    """
-
-    head: HeadModel
-    ruler: Ruler
-    face: np.ndarray
-    points: np.ndarray
-    at: np.ndarray
-    soft: dict[str, np.ndarray]
-    seed: int
-
-    def within(self, *regions: str) -> np.ndarray:
-        """[N] bool: on a face of these regions."""
-        return in_region(self.head, *regions)[self.face]
-
-    def noise(self, wavelength: float, layer: int, stretch: tuple[float, float, float] = (1, 1, 1)) -> np.ndarray:
-        """Value noise [N] in [-1, 1]; a stretch below 1 draws it out along that axis."""
-        return value_noise(self.points * np.array(stretch), wavelength, self.seed + layer)
-
-    def spot(self, centre: tuple[float, float], radius: tuple[float, float]) -> np.ndarray:
-        """A soft ellipse on both sides of the face, in ruler units [N]."""
-        x, y = np.abs(self.at[:, 0]), self.at[:, 1]
-        return np.exp(-(((x - centre[0]) / radius[0]) ** 2) - ((y - centre[1]) / radius[1]) ** 2)
 
 
 def paint_head(head: HeadModel, subject: Subject, size: int = TEXTURE_SIZE) -> np.ndarray:
-    """Texture [size, size, 4] float32 over the UV square, first row at v = 1: linear RGB albedo and gloss in [0, 1].
-
-    Texels outside every island repeat their nearest neighbour inside, so that bilinear reads never meet emptiness.
-    """
-    corners = torch.cat([head.uv, torch.ones(len(head.uv), 1)], 1)
-    corners[:, 1] = 1 - corners[:, 1]
-    # The UV layout, drawn as a flat mesh one metre in front of a camera whose image is the unit square.
-    camera = Camera(torch.eye(4)[None], torch.full((1, 2), float(size)), torch.zeros(1, 2), size, size)
-    layout = rasterize_mesh(corners, head.uv_faces, camera, cull_back_faces=False)
-    covered = layout.face >= 0
-
-    shares = np.stack([vertex_share(head, in_region(head, name)) for name in _SOFT], 1)
-    attributes = torch.cat([head.template, torch.from_numpy(shares).float()], 1)
-    values = interpolate(layout, attributes[head.faces])[covered].double().numpy()
-    ruler = Ruler.of(head)
-    texels = _Texels(
-        head,
-        ruler,
-        layout.face[covered].long().numpy(),
-        values[:, :3],
-        ruler.measure(values[:, :3]),
-        dict(zip(_SOFT, values[:, 3:].T, strict=True)),
-        subject.seed * 97,
-    )
-
+    """Texture [size, size, 4] float32 over the UV square, first row at v = 1: linear RGB albedo and gloss in [0, 1]."""
+    texels = Texels.of(head, size, subject.seed)
     colour, gloss = _skin(texels, subject)
     colour, gloss = _lips(texels, subject, colour, gloss)
     colour = _eye_rims(texels, subject, colour)
     colour, gloss = _hair_roots(texels, subject, colour, gloss)
-    colour, gloss = _mouth(texels, colour, gloss)
+    colour, gloss = (paint_fine_mouth if subject.fine_mouth else _mouth)(texels, colour, gloss)
     colour, gloss = _shirt(texels, subject, colour, gloss)
-
-    texture = np.zeros((size, size, 4), np.float32)
-    texture[covered.numpy()] = np.clip(np.concatenate([colour, gloss[:, None]], 1), 0, 1)
-    rows, columns = distance_transform_edt(~covered.numpy(), return_distances=False, return_indices=True)
-    return np.ascontiguousarray(texture[rows, columns])
+    return texels.texture(np.clip(np.concatenate([colour, gloss[:, None]], 1), 0, 1))
 
 
-def _mix(colour: np.ndarray, other: np.ndarray, weight: np.ndarray) -> np.ndarray:
-    return colour + (other - colour) * weight[:, None]
-
-
-def _skin(texels: _Texels, subject: Subject) -> tuple[np.ndarray, np.ndarray]:
+def _skin(texels: Texels, subject: Subject) -> tuple[np.ndarray, np.ndarray]:
     """Bare skin: blotches and pores, blood, freckles, moles, the beard's shadow, and the dark under the chin."""
     x, y, z = np.abs(texels.at[:, 0]), texels.at[:, 1], texels.at[:, 2]
     pores = texels.noise(0.0016, 11) + 0.6 * texels.noise(0.0008, 12)
@@ -128,20 +51,20 @@ def _skin(texels: _Texels, subject: Subject) -> tuple[np.ndarray, np.ndarray]:
     beard = subject.beard * smoothstep(-0.85, -1.2, y) * smoothstep(-3.2, -2.2, y) * smoothstep(-1.2, -0.3, z)
     beard *= (1 - texels.soft["lips"]) * smoothstep(1.25, 0.9, x)
     stubble = np.clip(0.55 + 0.9 * texels.noise(0.0011, 31), 0, 1)
-    colour = _mix(colour, 0.6 * linear(subject.hair) + 0.1 * linear(subject.skin), 0.75 * beard * stubble)
+    colour = mix(colour, 0.6 * linear(subject.hair) + 0.1 * linear(subject.skin), 0.75 * beard * stubble)
 
     shadow = texels.soft["neck"] * smoothstep(-3.4, -2.3, y) * smoothstep(-1.6, -0.2, z)
     return colour * (1 - 0.45 * shadow)[:, None], 0.28 + 0.12 * texels.soft["nose"]
 
 
-def _lips(texels: _Texels, subject: Subject, colour: np.ndarray, gloss: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _lips(texels: Texels, subject: Subject, colour: np.ndarray, gloss: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     cover = smoothstep(0.15, 0.75, texels.soft["lips"])
     lip = linear(subject.skin) * np.array([0.82, 0.44, 0.44]) + np.array([0.03, 0.0, 0.005])
     creases = 1 + 0.12 * texels.noise(0.0011, 41, (1, 0.25, 0.25))
-    return _mix(colour, lip * creases[:, None], 0.85 * cover), gloss + 0.3 * cover
+    return mix(colour, lip * creases[:, None], 0.85 * cover), gloss + 0.3 * cover
 
 
-def _eye_rims(texels: _Texels, subject: Subject, colour: np.ndarray) -> np.ndarray:
+def _eye_rims(texels: Texels, subject: Subject, colour: np.ndarray) -> np.ndarray:
     """Brows: an arch over each eye, thinning outwards, broken up into hairs. Lashes: a dark line where lids end."""
     x, y = np.abs(texels.at[:, 0]), texels.at[:, 1]
     along = np.clip((x - 0.17) / (0.90 - 0.17), 0, 1)
@@ -151,15 +74,15 @@ def _eye_rims(texels: _Texels, subject: Subject, colour: np.ndarray) -> np.ndarr
     edge = 1 - np.abs(y - middle) / half + 0.35 * hairs
     ends = smoothstep(0.12, 0.24, x + 0.03 * hairs) * smoothstep(0.97, 0.85, x + 0.03 * hairs)
     brows = 0.88 * smoothstep(0.0, 0.55, edge) * ends * (texels.at[:, 2] > -0.6) * ~texels.within("scalp", "neck")
-    colour = _mix(colour, 0.5 * linear(subject.hair), brows)
+    colour = mix(colour, 0.5 * linear(subject.hair), brows)
 
     on_lids = texels.within("eyes")
-    colour = _mix(colour, linear((0.16, 0.09, 0.08)), 0.85 * on_lids * _touches_eyeball(texels))
+    colour = mix(colour, linear((0.16, 0.09, 0.08)), 0.85 * on_lids * _touches_eyeball(texels))
     colour[lashes(texels.head)[texels.face]] = linear((0.10, 0.07, 0.06))
     return colour
 
 
-def _touches_eyeball(texels: _Texels) -> np.ndarray:
+def _touches_eyeball(texels: Texels) -> np.ndarray:
     """1 where the surface touches the front of an eyeball, falling to 0 within a few millimetres [N]."""
     head = texels.head
     balls = head.template[head.faces[head.faces_in("eyeballs")].unique()].double().numpy()
@@ -177,7 +100,7 @@ def _touches_eyeball(texels: _Texels) -> np.ndarray:
 
 
 def _hair_roots(
-    texels: _Texels, subject: Subject, colour: np.ndarray, gloss: np.ndarray
+    texels: Texels, subject: Subject, colour: np.ndarray, gloss: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Hair on the skin itself, which thins out over the hairline in strands; the shell stands on it."""
     if subject.hair_volume <= 0:
@@ -185,10 +108,10 @@ def _hair_roots(
     strands = texels.noise(0.0011, 51, (1, 0.12, 1))
     inside = texels.ruler.above_hairline(texels.at) + 0.10 * strands + 0.06 * texels.noise(0.012, 52)
     roots = smoothstep(-0.06, 0.16, inside) * texels.within("scalp", "forehead", "face", "neck")
-    return _mix(colour, linear(subject.hair) * (0.7 + 0.3 * strands)[:, None], roots), gloss * (1 - 0.7 * roots)
+    return mix(colour, linear(subject.hair) * (0.7 + 0.3 * strands)[:, None], roots), gloss * (1 - 0.7 * roots)
 
 
-def _mouth(texels: _Texels, colour: np.ndarray, gloss: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _mouth(texels: Texels, colour: np.ndarray, gloss: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Teeth, tongue and the dark behind them. The deeper behind the lips, the less light (a painted occlusion)."""
     head = texels.head
     lips = head.template[head.faces[head.faces_in("lips")].unique()]
@@ -204,7 +127,7 @@ def _mouth(texels: _Texels, colour: np.ndarray, gloss: np.ndarray) -> tuple[np.n
     return colour, np.where(inside, 0.25, np.where(teeth, 0.5, gloss))
 
 
-def _shirt(texels: _Texels, subject: Subject, colour: np.ndarray, gloss: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _shirt(texels: Texels, subject: Subject, colour: np.ndarray, gloss: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """A knitted crew-neck with stripes: everything below a slanted plane through the base of the neck."""
     y = texels.at[:, 1]
     below = -y - 2.85 - 0.28 * (texels.at[:, 2] - texels.ruler.axis_z)
@@ -213,5 +136,5 @@ def _shirt(texels: _Texels, subject: Subject, colour: np.ndarray, gloss: np.ndar
     stripe = 0.8 * smoothstep(-0.3, 0.8, np.sin(2 * np.pi * y / 0.62)) * smoothstep(0.26, 0.32, below)
     collar = 1 - 0.3 * smoothstep(0.24, 0.20, below)
     seam = 1 - 0.35 * np.exp(-(((below - 0.23) / 0.025) ** 2))
-    cloth = _mix(np.broadcast_to(linear(subject.shirt), colour.shape), linear(subject.stripe), stripe)
-    return _mix(colour, cloth * (knit * collar * seam)[:, None], worn), gloss * (1 - worn) + 0.03 * worn
+    cloth = mix(np.broadcast_to(linear(subject.shirt), colour.shape), linear(subject.stripe), stripe)
+    return mix(colour, cloth * (knit * collar * seam)[:, None], worn), gloss * (1 - worn) + 0.03 * worn

@@ -1,9 +1,12 @@
 """How the rendered person moves: speech, smiles, blinks, glances, a turning head and a torso that hardly moves.
 
-Everything is a function of time and a seed, so that a longer performance begins with the shorter one.
+Talking is a function of time and a seed, so that a longer performance begins with the shorter one. The expressive style
+adds scenes, which are laid out over the whole length.
 """
 
 from __future__ import annotations
+
+from typing import Literal, get_args
 
 import numpy as np
 import torch
@@ -12,6 +15,10 @@ from scipy.ndimage import gaussian_filter1d
 from stavatar.errors import InputError
 from stavatar.head import HeadModel, HeadParameters
 from stavatar.rotations import axis_angle_to_matrix, matrix_to_axis_angle
+from stavatar.synth._scenes import blink_and_wink, play_scenes
+
+Style = Literal["talking", "expressive"]
+"""Talking to the camera; or scenes with rare sights, such as teeth, tongue and deep wrinkles."""
 
 HEAD_ANGLES = (0.20, 0.35, 0.10)
 """Largest pitch, yaw and roll of the head on the torso, radians."""
@@ -39,28 +46,39 @@ _EPISODES: tuple[dict[str, float], ...] = (
     {"mouthFrown": 0.4, "mouthShrugLower": 0.35, "browInnerUp": 0.3},
 )
 _AT_REST = {"mouthSmile": 0.16}  # a friendly face
+_STILLER = 0.35  # how much of its wandering the head keeps where scenes turn it
 _SMOOTHEST = 0.035  # seconds: muscles do not jump
 
 
-def perform(head: HeadModel, frames: int, fps: float = 25.0, seed: int = 0) -> HeadParameters:
+def perform(head: HeadModel, frames: int, fps: float = 25.0, seed: int = 0, style: Style = "talking") -> HeadParameters:
     """`frames` frames of one person talking to the camera.
 
     Raises:
-        InputError: the head's expressions are not named as ARKit's, or `frames` or `fps` are not positive.
+        InputError: the head's expressions are not named as ARKit's, `frames` or `fps` are not positive, or there is no
+            such style.
     """
     if frames < 1 or fps <= 0:
         raise InputError(f"a performance needs at least one frame and a positive rate, got {frames} at {fps} fps")
+    if style not in get_args(Style):
+        raise InputError(f"there is no style {style!r} of performing; choose one of {', '.join(get_args(Style))}")
     seconds = np.arange(frames) / fps
-    speech, episodes, blinks, glances, turning, swaying = (
-        np.random.default_rng([seed, 2, process]) for process in range(6)
+    speech, episodes, blinks, glances, turning, swaying, scenery = (
+        np.random.default_rng([seed, 2, process]) for process in range(7)
     )
-    neck = _head_turns(turning, seconds)
+    neck, words = _head_turns(turning, seconds), _syllables(speech, seconds)
+    if style == "expressive":
+        scenes, lids = play_scenes(scenery, seconds), blink_and_wink(blinks, seconds)
+        neck = _STILLER * neck + scenes.turn
+        words = {name: scenes.loudness * track for name, track in words.items()}
+        face = scenes.face
+    else:
+        face, lids = _moods(episodes, seconds), {"eyeBlink": _blinks(blinks, seconds)}
     eyes = _glances(glances, seconds) - 0.3 * neck[:, :2]  # while the head turns, the eyes stay on the listener
     tracks: dict[str, np.ndarray] = {}
-    _add(tracks, _syllables(speech, seconds))
-    _add(tracks, _moods(episodes, seconds))
+    _add(tracks, words)
+    _add(tracks, face)
     _add(tracks, {name: np.full(frames, value) for name, value in _AT_REST.items()})
-    _add(tracks, {"eyeBlink": _blinks(blinks, seconds)})
+    _add(tracks, lids)
     tracks.update(_lids_that_follow(eyes))
     rotation, translation = _sway(swaying, seconds)
 

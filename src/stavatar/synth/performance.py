@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zipfile
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,11 +16,17 @@ from stavatar.capture.video import write_video
 from stavatar.errors import InputError
 from stavatar.files import atomic_path
 from stavatar.head import HeadModel, HeadParameters
-from stavatar.synth.motion import perform
+from stavatar.progress import stage
+from stavatar.sequence import Sequence, split_holdout
+from stavatar.synth.motion import Style, perform
 from stavatar.synth.render import Renderer, portrait_camera
 from stavatar.synth.subject import Subject
 
 _FORMAT = "stavatar-truth-1"
+GROUND_TRUTH = "ground truth of a rendered performance"
+"""In the history of a sequence, in place of a tracker's name."""
+_CAMERA_DISTANCE = {"talking": 1.0, "expressive": 0.8}
+"""Metres; nearer where wrinkles and teeth are to be seen."""
 
 
 @dataclass(frozen=True)
@@ -60,9 +66,19 @@ class Performance:
 
 
 def make_performance(
-    head: HeadModel, *, frames: int = 300, fps: float = 25.0, size: int = 512, seed: int = 0, noise: float = 0.0
+    head: HeadModel,
+    *,
+    frames: int = 300,
+    fps: float = 25.0,
+    size: int = 512,
+    seed: int = 0,
+    noise: float = 0.0,
+    style: Style = "talking",
 ) -> Performance:
-    """Person number `seed` talking to a still camera, in square images of `size` pixels.
+    """Person number `seed` in front of a still camera, in square images of `size` pixels.
+
+    The person of an expressive performance also has finely painted teeth and tongue, seen in a few frames only, and
+    wrinkles that the mesh lacks.
 
     Raises:
         InputError: the head's expressions are not named as ARKit's, or a number is out of range.
@@ -71,16 +87,55 @@ def make_performance(
         raise InputError(f"a performance of {size} pixels is too small to show a face: use at least 32")
     if not 0 <= noise <= 0.5:
         raise InputError(f"sensor noise must lie between 0 and 0.5, got {noise}")
+    parameters = perform(head, frames, fps, seed, style)
     subject = Subject.random(head, seed)
+    if style == "expressive":
+        subject = replace(subject, fine_mouth=True, wrinkles=1.0)
     truth = Truth(
         head_model=head.name,
         seed=seed,
         fps=fps,
         shape=subject.shape,
-        parameters=perform(head, frames, fps, seed),
-        camera=portrait_camera(head, size, size),
+        parameters=parameters,
+        camera=portrait_camera(head, size, size, _CAMERA_DISTANCE[style]),
     )
     return Performance(head, subject, truth, noise)
+
+
+def tracked_sequence(performance: Performance, name: str) -> Sequence:
+    """A performance as a sequence whose tracking, matte and camera are the truth; its last fifth is held out.
+
+    There are no landmarks: nothing was detected. `history` says where the parameters are from.
+    """
+    truth, renderer = performance.truth, Renderer(performance.head, performance.subject)
+    frames, camera = len(truth.parameters), truth.camera
+    images = torch.empty(frames, camera.height, camera.width, 3, dtype=torch.uint8)
+    masks = torch.empty(frames, camera.height, camera.width, dtype=torch.uint8)
+    cutouts = renderer.cutouts(truth.parameters, camera, noise=performance.noise, seed=truth.seed)
+    with stage("rendering sequence", frames) as report:
+        for frame, (image, mask) in enumerate(cutouts):
+            images[frame], masks[frame] = torch.from_numpy(image), torch.from_numpy(mask)
+            report()
+    everything = torch.arange(frames)
+    sequence = Sequence(
+        name=name,
+        head_model=truth.head_model,
+        shape=truth.shape,
+        parameters=truth.parameters,
+        camera=camera,
+        images=images,
+        masks=masks,
+        frame_ids=everything,
+        train=everything,
+        test=everything[:0],
+        fps=truth.fps,
+        history={
+            "tracker": GROUND_TRUTH,
+            "matte": GROUND_TRUTH,
+            "test_frames": GROUND_TRUTH,
+        },
+    )
+    return split_holdout(sequence)
 
 
 def write_performance(path: Path, performance: Performance) -> Path:

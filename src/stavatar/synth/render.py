@@ -16,21 +16,23 @@ from stavatar.synth import _shading
 from stavatar.synth._anatomy import Ruler, in_region
 from stavatar.synth._hair import Hair, grow_hair, paint_strands
 from stavatar.synth._noise import fractal_noise
-from stavatar.synth._skin import linear, paint_head
+from stavatar.synth._skin import paint_head
+from stavatar.synth._texels import linear
+from stavatar.synth._wrinkles import TEXTURE_SIZE, draw_wrinkles
 from stavatar.synth.subject import Subject
 
 _BATCH = 32  # frames posed at once
 
 
-def portrait_camera(head: HeadModel, width: int = 512, height: int = 512) -> Camera:
-    """A still camera 1 m in front of the face that sees head and shoulders.
+def portrait_camera(head: HeadModel, width: int = 512, height: int = 512, distance: float = 1.0) -> Camera:
+    """A still camera `distance` metres in front of the face; from 1 m it sees head and shoulders.
 
     The focal length is 2.5 times the image's shorter side, as tracking assumes when a video tells nothing better.
     """
     ruler = Ruler.of(head)
     target = torch.from_numpy(ruler.origin + ruler.unit * np.array([0.0, -0.45, 0.0])).float()
     zero = torch.zeros(1)
-    return Camera.orbit(target, 1.0, zero, zero, 2.5 * min(width, height), width, height)
+    return Camera.orbit(target, distance, zero, zero, 2.5 * min(width, height), width, height)
 
 
 class Renderer:
@@ -48,6 +50,8 @@ class Renderer:
         self._hair = torch.from_numpy(hair.vertices).float()
         self._skin_texture = paint_head(head, subject)
         self._hair_texture = paint_strands(subject)
+        self._wrinkles = draw_wrinkles(head, subject) if subject.wrinkles > 0 else None
+        self._folds = np.zeros((1, 1, 4) if self._wrinkles is None else (TEXTURE_SIZE, TEXTURE_SIZE, 4), np.float32)
 
         # One mesh for everything: the head's faces, the hair's, and the backs of what surrounds the mouth, whose parts
         # do not close: one would look out of the head between them.
@@ -68,39 +72,63 @@ class Renderer:
     def frames(
         self, parameters: HeadParameters, camera: Camera, *, noise: float = 0.0, seed: int = 0
     ) -> Iterator[np.ndarray]:
-        """Pictures [H, W, 3] uint8 of every frame of `parameters`, seen by one camera.
+        """Pictures [H, W, 3] uint8 of every frame of `parameters`, seen by one camera in front of a wall.
 
         Args:
             noise: standard deviation of the sensor's noise, for images in [0, 1].
             seed: of that noise.
         """
+        background = _backdrop(camera.width, camera.height, self.subject.seed)
+        for picture, _ in self._draw(parameters, camera, background, noise, seed):
+            yield picture
+
+    def cutouts(
+        self, parameters: HeadParameters, camera: Camera, *, noise: float = 0.0, seed: int = 0
+    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """The same pictures over white [H, W, 3] uint8, each with the share of its pixels that is the person's.
+
+        These mattes [H, W] uint8 are true, hair included; there are as many levels between 0 and 255 as a pixel has
+        samples. What shows at the person's border is the person's colour alone, laid over white by the matte.
+        """
+        for picture, coverage in self._draw(parameters, camera, None, noise, seed):
+            yield picture, np.round(coverage * 255).astype(np.uint8)
+
+    def _draw(
+        self, parameters: HeadParameters, camera: Camera, background: np.ndarray | None, noise: float, seed: int
+    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Pictures [H, W, 3] uint8 over a background, or white where None, and coverage [H, W] float32."""
         rng = np.random.default_rng([seed, 4])
         fine = camera.resized(camera.width * _shading.SUPERSAMPLE, camera.height * _shading.SUPERSAMPLE)
-        background = _backdrop(camera.width, camera.height, self.subject.seed)
         still = np.zeros((camera.height, camera.width, 3), np.float32)
         fragments: Fragments | None = None
         for first in range(0, len(parameters), _BATCH):
-            for vertices in self.pose(parameters[first : first + _BATCH]):
+            batch = parameters[first : first + _BATCH]
+            turns = _head_turns(batch).numpy()
+            for vertices, turn, expression in zip(self.pose(batch), turns, batch.expression.numpy(), strict=True):
                 grain = rng.standard_normal(still.shape, np.float32) * np.float32(noise) if noise > 0 else still
                 fragments = rasterize_mesh(vertices, self._faces, fine, out=fragments)
-                yield self._shade(vertices, camera, fragments, background, grain)
+                if self._wrinkles is not None:
+                    self._wrinkles.texture(self._wrinkles.weights(expression), self._folds)
+                yield self._shade(vertices, turn, camera, fragments, background, grain)
 
     def pose(self, parameters: HeadParameters) -> torch.Tensor:
         """World positions [T, V + P, 3] of the head's and the hair's vertices."""
         posed = self.head(self.subject.shape[None], parameters)
-        turn = axis_angle_to_matrix(parameters.rotation) @ axis_angle_to_matrix(parameters.neck)
+        turn = _head_turns(parameters)
         hair = (self._hair - self._neck) @ turn.transpose(1, 2) + posed.joints[:, JOINTS.index("neck"), None]
         return torch.cat([posed.vertices, hair], 1)
 
     def _shade(
         self,
         vertices: torch.Tensor,
+        turn: np.ndarray,
         camera: Camera,
         fragments: Fragments,
-        background: np.ndarray,
+        background: np.ndarray | None,
         grain: np.ndarray,
-    ) -> np.ndarray:
+    ) -> tuple[np.ndarray, np.ndarray]:
         out = np.empty((camera.height, camera.width, 3), np.uint8)
+        coverage = np.empty((camera.height, camera.width), np.float32)
         positions, faces = vertices.numpy(), self._faces.numpy()
         _shading.shade(
             fragments.face.numpy(),
@@ -115,17 +143,26 @@ class Renderer:
             linear(self.subject.iris).astype(np.float32),
             self._skin_texture,
             self._hair_texture,
+            self._folds,
+            turn,
             camera.position[0].numpy(),
             _shading.LIGHTS.astype(np.float32),
             _shading.LIGHT_COLOURS.astype(np.float32),
             _shading.SKY.astype(np.float32),
             _shading.GROUND.astype(np.float32),
             _shading.GAMMA,
-            background,
+            np.empty((0, 0, 3), np.float32) if background is None else background,
             grain,
+            background is None,
             out,
+            coverage,
         )
-        return out
+        return out, coverage
+
+
+def _head_turns(parameters: HeadParameters) -> torch.Tensor:
+    """Rotation [T, 3, 3] of the head against the world."""
+    return axis_angle_to_matrix(parameters.rotation) @ axis_angle_to_matrix(parameters.neck)
 
 
 def _eye_frame(head: HeadModel, rest: np.ndarray, joints: np.ndarray, eyes: np.ndarray) -> tuple[np.ndarray, float]:

@@ -37,6 +37,8 @@ class Subject:
         freckles: strength in [0, 1].
         beard: strength of the beard's shadow in [0, 1].
         hair_volume: thickness of the hair over the scalp in metres; 0 for a shaved head, which shows the whole face.
+        fine_mouth: every tooth and the tongue are painted finely, for faces that show them.
+        wrinkles: strength of the wrinkles that come and go with the expression, in [0, 1]; the mesh has none of them.
     """
 
     seed: int
@@ -49,6 +51,8 @@ class Subject:
     freckles: float
     beard: float
     hair_volume: float
+    fine_mouth: bool = False
+    wrinkles: float = 0.0
 
     @staticmethod
     def random(head: HeadModel, seed: int) -> Subject:

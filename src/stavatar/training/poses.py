@@ -22,7 +22,7 @@ class TrackedParameters(nn.Module):
 
     Args:
         parameters: the tracker's result.
-        config: learning rates per field; fields with rate 0 stay as they are.
+        config: learning rates per field; fields with rate 0 stay as they are, and all of them without `refine`.
         movable: [T] bool, frames that may move; frames of the held-out set do not.
     """
 
@@ -46,7 +46,7 @@ class TrackedParameters(nn.Module):
         """Some frames as leaves that collect gradients; hand them to :meth:`step` after the backward pass."""
         return HeadParameters(
             **{
-                name: getattr(self, name)[frames].requires_grad_(getattr(self.config, name) > 0)
+                name: getattr(self, name)[frames].requires_grad_(self.config.refine and getattr(self.config, name) > 0)
                 for name in self._names()
             }
         )

@@ -326,7 +326,7 @@ class Trainer:
 
     def _align_where_due(self) -> None:
         """Gauss-Newton over all training frames at the moments the configuration names."""
-        passes = self.config.pose.passes
+        passes = self.config.pose.passes if self.config.pose.refine else ()
         while self.passes_done < len(passes) and self.progress >= passes[self.passes_done]:
             self.poses.replace(
                 self.sequence.train.to(self.device),
@@ -342,11 +342,11 @@ class Trainer:
         """Parameters of all frames, the held-out ones aligned photometrically to the finished avatar.
 
         Held-out frames never move the avatar. Each starts from the landmark pose plus the correction found for the
-        frame before it, the first from that of the nearest training frame.
+        frame before it, the first from that of the nearest training frame. Without `pose.refine` nothing moves at all.
         """
         held_out = self.sequence.test.to(self.device)
         parameters = self.poses.all()
-        if len(held_out) == 0:
+        if len(held_out) == 0 or not self.config.pose.refine:
             return parameters
         train = self.sequence.train.to(self.device)
         nearest = train[(train - held_out[0]).abs().argmin()][None]
