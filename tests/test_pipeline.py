@@ -96,7 +96,10 @@ def test_results_hold_what_a_reader_needs(finished, short):
         assert 5 < results[name]["psnr"] < 100
         assert 0 < results[name]["ssim"] < 1
     assert results["metrics"]["psnr"] != results["metrics_landmark_tracked"]["psnr"]
-    assert results["metrics_head"]["psnr"] is not None
+    regions = results["metrics_regions"]
+    assert set(regions) == {"head", "mouth", "mouth_interior", "eyes", "hair"}
+    for name in ("head", "mouth", "eyes"):
+        assert regions[name]["frames"] == len(short.test) and regions[name]["psnr"] > 5
     assert "photometrically" in results["test_tracking"]
     assert "lpips_vgg" in results["metrics_missing"]
     assert results["metrics"]["lpips_vgg"] is None
@@ -152,7 +155,7 @@ def test_measuring_again_finds_the_same(finished, no_assets):
     pipeline.evaluate(finished, device=CPU)
     after = json.loads(finished.results.read_text())
     assert after["metrics"] == before["metrics"]
-    assert after["psnr_per_frame"] == before["psnr_per_frame"]
+    assert after["per_frame"] == before["per_frame"]
 
 
 def test_the_command_line_says_where_to_look(finished, no_assets, monkeypatch, capsys):

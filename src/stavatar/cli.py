@@ -268,13 +268,14 @@ def _show_results(folder: Path) -> None:
     run = Run(folder)
     results = read_json(run.results)
     table = Table("held-out frames", "PSNR", "SSIM", "LPIPS alex", "LPIPS vgg")
+    regions = results.get("metrics_regions", {})
     rows = {
-        "tracked photometrically": "metrics",
-        "by landmarks alone": "metrics_landmark_tracked",
-        "head only": "metrics_head",
+        "tracked photometrically": results.get("metrics"),
+        "by landmarks alone": results.get("metrics_landmark_tracked"),
+        "head only": regions.get("head"),
+        "mouth only": regions.get("mouth"),
     }
-    for label, key in rows.items():
-        measured = results.get(key)
+    for label, measured in rows.items():
         if measured:
             names = ("psnr", "ssim", "lpips_alex", "lpips_vgg")
             table.add_row(label, *(_cell(measured, name) for name in names))

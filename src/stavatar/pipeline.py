@@ -22,9 +22,9 @@ from stavatar.camera import Camera
 from stavatar.capture import capture, write_video
 from stavatar.config import Config
 from stavatar.errors import BackendError, InputError
-from stavatar.evaluation.evaluate import Metrics, evaluate_images
-from stavatar.evaluation.head_mask import head_mask
-from stavatar.evaluation.pictures import Example, choose_examples, comparison_video, contact_sheet
+from stavatar.evaluation.evaluate import Pair, evaluate_images
+from stavatar.evaluation.pictures import Example, choose_examples, comparison_video, contact_sheet, to_uint8
+from stavatar.evaluation.region_masks import region_masks
 from stavatar.evaluation.results import assemble_results
 from stavatar.files import write_json
 from stavatar.head import HeadParameters, PosedHead, load_embedded_head, load_embedded_landmarks, load_head
@@ -188,22 +188,28 @@ def evaluate(run: Run, *, device: torch.device) -> None:
     if len(frames) == 0:
         raise InputError(f"{run.sequence} holds out no frames, so there is nothing to measure on")
     with run.timed("evaluation"):
-        metrics = _measure(avatar, sequence, motion.parameters, "measuring")
-        # LPIPS is most of the time on a CPU, and this set is there for comparison only.
-        fewer = None if device.type == "cuda" else _COMPARED_LPIPS_FRAMES
-        landmark_tracked = _measure(avatar, sequence, sequence.parameters, "without photometry", fewer)
-        psnr = metrics.psnr
-        chosen = choose_examples(psnr)
-        views = _views(avatar, sequence, motion.parameters, frames[chosen])
-        examples = [
-            Example(frame, truth, image, psnr[position])
-            for position, (frame, truth, image, _) in zip(chosen, views, strict=True)
-        ]
-        contact_sheet(run.contact_sheet, examples, title=f"{sequence.name}: held-out frames")
-        everything = _views(avatar, sequence, motion.parameters, frames)
-        comparison_video(
-            run.side_by_side, ((frame, truth, image) for frame, truth, image, _ in everything), sequence.fps
+        # Renders are kept, so that the pictures show the very frames that were measured.
+        renders = torch.empty(len(frames), sequence.height, sequence.width, 3, dtype=torch.uint8)
+
+        def with_masks() -> Iterator[Pair]:
+            for position, (pair, mesh) in enumerate(_views(avatar, sequence, motion.parameters)):
+                renders[position] = to_uint8(pair.render)
+                camera, matte = sequence.camera[[pair.frame]], sequence.mask([pair.frame])[0]
+                yield replace(pair, masks=region_masks(avatar.head, mesh.vertices[0], camera, matte))
+
+        metrics = evaluate_images(with_masks(), len(frames), device=device)
+        landmark_tracked = evaluate_images(
+            (pair for pair, _ in _views(avatar, sequence, sequence.parameters)),
+            len(frames),
+            device=device,
+            # LPIPS is most of the time on a CPU, and this set is there for comparison only.
+            lpips_frames=None if device.type == "cuda" else _COMPARED_LPIPS_FRAMES,
+            title="without photometry",
         )
+        shown = [(frame, sequence.images[frame], renders[k]) for k, frame in enumerate(frames.tolist())]
+        examples = [Example(*shown[k], metrics.psnr[k]) for k in choose_examples(metrics.psnr)]
+        contact_sheet(run.contact_sheet, examples, title=f"{sequence.name}: held-out frames")
+        comparison_video(run.side_by_side, shown, sequence.fps)
     results = assemble_results(
         sequence=sequence,
         metrics=metrics,
@@ -222,29 +228,15 @@ def evaluate(run: Run, *, device: torch.device) -> None:
     write_json(run.results, results)
 
 
-def _measure(
-    avatar: Avatar, sequence: Sequence, parameters: HeadParameters, title: str, lpips_frames: int | None = None
-) -> Metrics:
-    def views() -> Iterator[tuple[int, Tensor, Tensor, Tensor]]:
-        for frame, truth, image, mesh in _views(avatar, sequence, parameters, sequence.test):
-            matte = sequence.mask([frame])[0]
-            yield frame, truth, image, head_mask(avatar.head, mesh.vertices[0], sequence.camera[[frame]], matte)
-
-    device = avatar.shape.device
-    return evaluate_images(views(), len(sequence.test), device=device, lpips_frames=lpips_frames, title=title)
-
-
 @torch.no_grad()
-def _views(
-    avatar: Avatar, sequence: Sequence, parameters: HeadParameters, frames: Tensor
-) -> Iterator[tuple[int, Tensor, Tensor, PosedHead]]:
-    """(frame, truth, render, posed mesh) of some frames."""
+def _views(avatar: Avatar, sequence: Sequence, parameters: HeadParameters) -> Iterator[tuple[Pair, PosedHead]]:
+    """Truth and render of each held-out frame, and the posed mesh."""
     device = avatar.shape.device
     static = avatar.network.static_features() if avatar.network is not None else None
-    for frame in frames.tolist():
+    for frame in sequence.test.tolist():
         posed = avatar(parameters[[frame]].to(device), static=static)
         image = render(posed, sequence.camera[[frame]].to(device)).image[0].cpu()
-        yield frame, sequence.image([frame])[0], image, posed.mesh
+        yield Pair(frame, sequence.image([frame])[0], image, masks={}), posed.mesh
 
 
 @torch.no_grad()
@@ -291,7 +283,7 @@ def render_motion(
                     camera = camera.resized(size, size)
                 posed = avatar(motion.parameters[[frame]].to(device), soft=soft, static=static)
                 image = render(posed, camera.to(device)).image[0]
-                yield (image.clamp(0, 1) * 255).round().to(torch.uint8).cpu().numpy()
+                yield to_uint8(image).numpy()
                 report()
 
     write_video(out, pictures(), motion.fps)

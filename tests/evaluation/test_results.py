@@ -39,10 +39,10 @@ def sequence() -> Sequence:
 def metrics() -> Metrics:
     return Metrics(
         values={"psnr": 30.0, "ssim": 0.9, "l1": 0.02, "lpips_alex": 0.05, "lpips_vgg": None, "lpips_alex_01": 0.04},
-        head={"psnr": 28.0, "l1": 0.03},
+        regions={"head": {"psnr": 28.0, "l1": 0.03, "frames": 3}},
         missing={"lpips_vgg": "no weights here"},
         frames=[7, 8, 9],
-        psnr=[29.0, 30.0, 31.0],
+        per_frame={"psnr": [29.0, 30.0, 31.0], "lpips_alex": [0.04, None, 0.06]},
         lpips_frames=2,
     )
 
@@ -75,9 +75,10 @@ def test_holds_what_a_reader_needs(sequence: Sequence, metrics: Metrics, tmp_pat
         "lpips_frames": "2 of 3",
     }
     assert read["metrics_landmark_tracked"] == read["metrics"]
-    assert read["metrics_head"] == {"psnr": 28.0, "l1": 0.03}
+    assert read["metrics_regions"] == {"head": {"psnr": 28.0, "l1": 0.03, "frames": 3}}
+    assert set(read["region_definitions"]) == {"head", "mouth", "mouth_interior", "eyes", "hair"}
     assert read["metrics_missing"] == {"lpips_vgg": "no weights here"}
-    assert read["psnr_per_frame"][1] == {"frame": 8, "psnr": 30.0}
+    assert read["per_frame"] == {"frame": [7, 8, 9], "psnr": [29.0, 30.0, 31.0], "lpips_alex": [0.04, None, 0.06]}
     assert read["test_tracking"].startswith("photometric")
     assert (read["preset"], read["seed"], read["gaussians"]) == ("cpu", 7, 11600)
     assert read["stage_seconds"] == {"tracking": 4.5} and read["history"] == {"tracker": "landmarks-1"}

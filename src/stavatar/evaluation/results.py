@@ -21,6 +21,7 @@ import torch
 from stavatar import __version__
 from stavatar.evaluation.evaluate import Metrics
 from stavatar.evaluation.metrics import METRICS
+from stavatar.evaluation.region_masks import MASK_REGIONS
 from stavatar.sequence.sequence import Sequence
 
 PACKAGES = ("torch", "numpy", "numba", "mediapipe", "gsplat")
@@ -59,7 +60,7 @@ class Protocol:
             train_frames=trained,
             unusable_frames=len(sequence) - held_out - trained,
             size=(sequence.width, sequence.height),
-            mask="none: whole pictures are compared; metrics_head compares the pixels of the head alone",
+            mask="none: whole pictures are compared; metrics_regions compares the pixels of each region alone",
             background="white; the true pictures are composited over it with the estimated matte",
         )
 
@@ -99,12 +100,11 @@ def assemble_results(
         "history": sequence.history,
         "metrics": metrics.summary(),
         "metrics_landmark_tracked": None if landmark_tracked is None else landmark_tracked.summary(),
-        "metrics_head": metrics.head,
+        "metrics_regions": metrics.regions,
         "metrics_missing": metrics.missing,
         "metric_definitions": {name: asdict(metric) for name, metric in METRICS.items()},
-        "psnr_per_frame": [
-            {"frame": frame, "psnr": value} for frame, value in zip(metrics.frames, metrics.psnr, strict=True)
-        ],
+        "region_definitions": {name: region.definition for name, region in MASK_REGIONS.items()},
+        "per_frame": {"frame": metrics.frames, **metrics.per_frame},
         "gaussians": gaussians,
         "stage_seconds": stage_seconds,
         "peak_memory_mb": peak_memory_mb(),
