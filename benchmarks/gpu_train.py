@@ -19,8 +19,10 @@ from stavatar import config
 from stavatar.avatar.avatar import render
 from stavatar.avatar.storage import Motion, save_avatar
 from stavatar.evaluation.evaluate import Pair, evaluate_images
+from stavatar.evaluation.reenactment import REENACTMENT_METRICS
 from stavatar.evaluation.region_masks import region_masks
-from stavatar.evaluation.results import assemble_results
+from stavatar.evaluation.results import Measured, assemble_results
+from stavatar.evaluation.speed import measure_speed
 from stavatar.files import write_json
 from stavatar.head import load_head
 from stavatar.sequence import read_sequence
@@ -60,12 +62,16 @@ def main() -> None:
             yield Pair(frame, sequence.image([frame])[0], image, masks)
 
     count = len(sequence.test)
-    measured = evaluate_images(views(parameters), count, device=arguments.device)
-    landmark = evaluate_images(views(sequence.parameters), count, device=arguments.device)
+    measured = Measured(
+        metrics=evaluate_images(views(parameters), count, device=arguments.device),
+        landmark_tracked=evaluate_images(views(sequence.parameters), count, device=arguments.device),
+        speed=measure_speed(trainer.avatar, parameters[sequence.test], sequence.camera),
+        reenactment={"self": None, "cross": None},
+        missing=dict.fromkeys(REENACTMENT_METRICS, "was not asked for"),
+    )
     results = assemble_results(
         sequence=sequence,
-        metrics=measured,
-        landmark_tracked=landmark,
+        measured=measured,
         test_tracking="head and torso pose aligned photometrically to the finished avatar",
         preset=configuration.preset,
         seed=configuration.training.seed,

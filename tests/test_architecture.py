@@ -36,7 +36,8 @@ ALLOWED: dict[str, set[str]] = {
     # The losses stand below evaluation, whose SSIM they define, though they lie in training's folder.
     "training.losses": set(),
     "evaluation": {
-        *("assets", "camera", "capture", "errors", "files", "head", "mesh", "progress", "sequence", "training.losses"),
+        *("assets", "avatar", "camera", "capture", "errors", "files", "head", "mesh", "progress", "sequence"),
+        "training.losses",
     },
     "training": {
         *("avatar", "camera", "config", "density", "errors", "evaluation", "files", "head", "mesh", "progress"),

@@ -233,7 +233,7 @@ def test_a_tracked_run_without_its_overlay_gets_it_on_resume(source, settings, t
     with run.timed("tracking"):
         write_sequence(small_sequence, run.sequence)
     monkeypatch.setattr(pipeline, "capture", lambda *_, **__: pytest.fail("captured again"))
-    pipeline.track(tmp_path / "clip.mp4", run, settings, holdout=None)
+    pipeline.track(tmp_path / "clip.mp4", run, settings)
     frames, _ = decoded(run.tracking_video)
     assert len(frames) == len(small_sequence)
 

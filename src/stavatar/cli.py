@@ -59,6 +59,16 @@ Settings = Annotated[
 Holdout = Annotated[
     int | None, typer.Option(help="Frames at the end to hold out for measuring; a fifth of the clip by default.", min=1)
 ]
+_PROTOCOLS = (
+    "stavatar (the last 450 frames), splattingavatar (the last 350), nersemble-mono (the data set says), custom"
+)
+Protocol = Annotated[
+    str, typer.Option(help=f"Which frames are held out: {_PROTOCOLS}: a fifth, or --holdout.", metavar="NAME")
+]
+ProtocolOfData = Annotated[
+    str | None,
+    typer.Option(help=f"Which frames are held out: {_PROTOCOLS}; by default those of the data.", metavar="NAME"),
+]
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Continue the run in the output folder.")]
 Frames = Annotated[int, typer.Option(help="Number of frames.", min=1)]
@@ -78,6 +88,7 @@ def reconstruct(
     out: Out,
     preset: Preset = "cpu",
     settings: Settings = None,
+    protocol: Protocol = "custom",
     holdout: Holdout = None,
     device: Device = "auto",
     resume: Resume = False,
@@ -89,7 +100,13 @@ def reconstruct(
     from stavatar import pipeline
 
     run = pipeline.reconstruct(
-        video, out, _configure(preset, settings), holdout=holdout, device=pipeline.choose_device(device), resume=resume
+        video,
+        out,
+        _configure(preset, settings),
+        holdout=holdout,
+        protocol=protocol,
+        device=pipeline.choose_device(device),
+        resume=resume,
     )
     _show_results(run.folder)
 
@@ -122,6 +139,7 @@ def track(
     out: Out,
     preset: Preset = "cpu",
     settings: Settings = None,
+    protocol: Protocol = "custom",
     holdout: Holdout = None,
     resume: Resume = False,
 ) -> None:
@@ -131,9 +149,10 @@ def track(
 
     configuration = _configure(preset, settings)
     pipeline.require_video(video)
-    run = Run.start(out, configuration, pipeline.inputs_of(video, holdout), resume=resume)
+    split = pipeline.require_protocol(protocol, configuration, holdout)
+    run = Run.start(out, configuration, pipeline.inputs_of(video, holdout, protocol), resume=resume)
     with run.cleared_if_unused():
-        pipeline.track(video, run, configuration, holdout=holdout)
+        pipeline.track(video, run, configuration, protocol=split, holdout=holdout)
     _say(f"sequence: {run.sequence}\noverlay:  {run.tracking_video}")
 
 
@@ -145,6 +164,8 @@ def train(
     out: Out,
     preset: Preset = "cpu",
     settings: Settings = None,
+    protocol: ProtocolOfData = None,
+    holdout: Holdout = None,
     device: Device = "auto",
     resume: Resume = False,
 ) -> None:
@@ -152,7 +173,13 @@ def train(
     from stavatar import pipeline
 
     run = pipeline.train_sequence(
-        sequence, out, _configure(preset, settings), device=pipeline.choose_device(device), resume=resume
+        sequence,
+        out,
+        _configure(preset, settings),
+        holdout=holdout,
+        protocol=protocol,
+        device=pipeline.choose_device(device),
+        resume=resume,
     )
     _show_results(run.folder)
 
@@ -160,14 +187,22 @@ def train(
 @app.command()
 def evaluate(
     folder: Annotated[Path, typer.Argument(readable=False, help="A finished run.")],
+    protocol: Annotated[
+        str | None,
+        typer.Option(help="Refuse unless the run held out what this protocol asks for, and name it.", metavar="NAME"),
+    ] = None,
+    driver: Annotated[
+        Path | None,
+        typer.Option(readable=False, help="A tracked sequence of someone else: measure its re-enactment as well."),
+    ] = None,
     device: Device = "auto",
 ) -> None:
-    """Measure a finished run again: results.json, contact sheet, side-by-side video."""
+    """Measure a finished run again: results.json, contact sheet, side-by-side video, report."""
     from stavatar import pipeline
     from stavatar.run import Run
 
     run = Run.open(folder)
-    pipeline.evaluate(run, device=pipeline.choose_device(device))
+    pipeline.evaluate(run, device=pipeline.choose_device(device), protocol=protocol, driver=driver)
     _show_results(run.folder)
 
 

@@ -124,6 +124,27 @@ def test_every_frame_has_its_own_values(networks: dict[str, CountingNetwork]) ->
     assert set(result.per_frame) == set(metrics.METRICS)
 
 
+@pytest.mark.parametrize("start", [0, 3])
+def test_flicker_compares_neighbours_across_batches_and_not_across_gaps(start: int) -> None:
+    """The error of frame i is 0.01 i in the upper half, so each step is 0.01 / 2; a frame is missing in between."""
+    pairs = []
+    for i in range(start, 19 + start):
+        frame = 100 + i + (i >= start + 11)
+        render = torch.full((16, 12, 3), 0.3)
+        render[:8] += 0.01 * (frame - 100)
+        pairs.append(Pair(frame, torch.full((16, 12, 3), 0.3), render, {}))
+    result = evaluate_images(pairs, 19, lpips_frames=0)
+    expected = [0.005] * 19
+    expected[0] = expected[11] = None  # type: ignore[call-overload]
+    assert result.per_frame["flicker"] == [None if e is None else pytest.approx(e, abs=1e-6) for e in expected]
+    assert result.values["flicker"] == pytest.approx(0.005, abs=1e-6)
+
+
+def test_a_single_frame_does_not_flicker() -> None:
+    result = evaluate_images(stream(1), 1, lpips_frames=0)
+    assert result.values["flicker"] is None and "no measured frame follows" in result.missing["flicker"]
+
+
 def test_renders_are_clamped() -> None:
     white = torch.ones(16, 16, 3)
     assert evaluate_images([Pair(0, white, 3 * white, {})], 1, lpips_frames=0).psnr == [100]

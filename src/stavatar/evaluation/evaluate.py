@@ -107,6 +107,7 @@ def evaluate_images(
     frames: list[int] = []
     per_frame: dict[str, list[float | None]] = {name: [] for name in METRICS}
     regions: dict[str, dict[str, list[float]]] = defaultdict(lambda: {name: [] for name in REGION_METRICS})
+    last: _Last | None = None
     with stage(title, count) as report:
         for batch in _batches(pairs):
             truth = torch.stack([pair.truth for pair in batch]).to(device, torch.float32)
@@ -127,11 +128,15 @@ def evaluate_images(
                     for i, value in zip(looked_at, found, strict=True):
                         values[i] = value
                 per_frame[name] += values
+            per_frame["flicker"] += _flicker(last, batch, render, truth)
+            last = batch[-1].frame, render[-1:], truth[-1:]
             frames += [pair.frame for pair in batch]
             report(len(batch))
     if len(frames) != count:
         raise ValueError(f"{count} frames were announced and {len(frames)} came")
 
+    if all(value is None for value in per_frame["flicker"]):
+        missing["flicker"] = "no measured frame follows directly on another"
     return Metrics(
         values={name: _average(values) for name, values in per_frame.items()},
         regions={
@@ -144,6 +149,9 @@ def evaluate_images(
         lpips_frames=len(chosen) if networks else 0,
     )
 
+
+_Last = tuple[int, Tensor, Tensor]
+"""Index, render and truth [1, H, W, 3] of the frame that was measured before."""
 
 _LPIPS_NETWORKS: dict[str, Network] = {name: metric.network for name, metric in METRICS.items() if metric.network}
 
@@ -179,6 +187,17 @@ def _inside(region: str, batch: list[Pair], render: Tensor, truth: Tensor) -> di
     mask = torch.stack([pair.masks[region] for pair in batch]).to(render)
     seen = mask.any(2).any(1)
     return {name: getattr(metrics, name)(render[seen], truth[seen], mask[seen]).tolist() for name in REGION_METRICS}
+
+
+def _flicker(last: _Last | None, batch: list[Pair], render: Tensor, truth: Tensor) -> list[float | None]:
+    """Flicker of each frame of a batch; None where the frame before it was not the one measured before."""
+    frames = [pair.frame for pair in batch]
+    before = [last[0] if last else None, *frames[:-1]]
+    if last:
+        render, truth = torch.cat([last[1], render]), torch.cat([last[2], truth])
+    values = metrics.flicker(render, truth).tolist()
+    values = [None] * (len(batch) - len(values)) + values
+    return [value if b == frame - 1 else None for value, b, frame in zip(values, before, frames, strict=True)]
 
 
 def _average(values: list[float | None] | list[float]) -> float | None:
