@@ -45,12 +45,13 @@ ALLOWED: dict[str, set[str]] = {
     },
     # everything put together
     "run": {"config", "errors", "files"},
+    "report": {"config", "errors", "evaluation", "files", "run"},
     "doctor": {"assets", "config"},
     "pipeline": {
         *("assets", "avatar", "camera", "capture", "config", "errors", "evaluation", "files", "head", "progress"),
-        *("run", "sequence", "synth", "tracking", "training"),
+        *("report", "run", "sequence", "synth", "tracking", "training"),
     },
-    "cli": {"assets", "config", "doctor", "errors", "files", "pipeline", "run"},
+    "cli": {"assets", "config", "doctor", "errors", "files", "pipeline", "report", "run"},
 }
 """Room -> the other rooms that it may import. A room is a folder or a module, and the longest name counts."""
 

@@ -29,6 +29,7 @@ from stavatar.files import write_json
 from stavatar.head import load_embedded_head, load_embedded_landmarks, load_head
 from stavatar.head.model import JOINTS
 from stavatar.progress import remark, stage
+from stavatar.report.page import write_report
 from stavatar.run import Run
 from stavatar.sequence import protocols, read_sequence, write_sequence
 from stavatar.sequence.protocols import Protocol
@@ -265,6 +266,7 @@ def evaluate(run: Run, *, device: torch.device, protocol: str | None = None, dri
         device=device,
     )
     write_json(run.results, results)
+    write_report(run.folder)
 
 
 @torch.no_grad()

@@ -20,7 +20,7 @@ if TYPE_CHECKING:  # results declare these metrics also where MediaPipe is not i
 REENACTMENT_METRICS: dict[str, Metric] = {
     "expression": Metric(
         "lower",
-        "mean absolute difference of MediaPipe's 51 blendshape scores of driver and render, `_neutral` left out",
+        "mean absolute difference of MediaPipe's 51 blendshape scores of driver and render, its _neutral left out",
     ),
     "pose_degrees": Metric(
         "lower", "angle of the rotation between MediaPipe's face matrices of driver and render, degrees", "pictures"

@@ -39,7 +39,7 @@ MASK_REGIONS: dict[str, MaskRegion] = {
         ("mouth_interior", "teeth"),
     ),
     "eyes": MaskRegion("lids, sockets and what shows of the eyeballs of the posed mesh", ("eyes", "eyeballs")),
-    "hair": MaskRegion("the part of `head` beside the posed mesh, and the scalp of the mesh", ("scalp",)),
+    "hair": MaskRegion("the part of the head beside the posed mesh, and the scalp of the mesh", ("scalp",)),
 }
 """What result files call the regions. Only pixels of the person's matte count; no region depends on a render."""
 

@@ -24,14 +24,12 @@ from stavatar.evaluation.evaluate import Metrics
 from stavatar.evaluation.metrics import METRICS
 from stavatar.evaluation.reenactment import REENACTMENT_METRICS
 from stavatar.evaluation.region_masks import MASK_REGIONS
+from stavatar.evaluation.results_file import FORMAT
 from stavatar.sequence.protocols import protocol_of
 from stavatar.sequence.sequence import Sequence
 
 PACKAGES = ("torch", "numpy", "numba", "mediapipe", "gsplat")
 """The packages besides our own whose versions a result may depend on."""
-
-
-FORMAT = "stavatar-results-2"
 
 
 @dataclass(frozen=True)
