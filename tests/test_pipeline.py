@@ -6,6 +6,7 @@ import dataclasses
 import json
 import math
 import sys
+from functools import partial
 
 import av
 import numpy as np
@@ -18,7 +19,10 @@ from stavatar import cli, pipeline
 from stavatar.avatar.avatar import render
 from stavatar.avatar.storage import TENSORS, load_avatar
 from stavatar.camera import Camera
+from stavatar.capture.faces import FaceReadings
 from stavatar.errors import BackendError, InputError
+from stavatar.evaluation import measure
+from stavatar.evaluation.results_file import read_results
 from stavatar.run import Run
 from stavatar.sequence import read_sequence, write_sequence
 from stavatar.training import checkpoint
@@ -87,8 +91,12 @@ def decoded(path) -> tuple[np.ndarray, float]:
 
 
 def test_results_hold_what_a_reader_needs(finished, short):
-    results = json.loads(finished.results.read_text())
+    results = read_results(finished.results)  # every field that pages and tables need, of its type
     assert results["protocol"]["holdout"] == len(short.test)
+    assert results["protocol"]["name"] == "custom" and results["head_model"] == short.head_model
+    assert results["speed"]["single_fps"] > 0 and results["speed"]["batched_fps"] > 0
+    assert results["reenactment"] == {"self": None, "cross": None}, "the landmarker's file is missing in this test"
+    assert "face_landmarker" in results["metrics_missing"]["expression"]
     assert results["protocol"]["train_frames"] == len(short.train)
     for name in ("metrics", "metrics_landmark_tracked"):
         assert {"psnr", "ssim", "lpips_alex", "lpips_vgg", "lpips_alex_01"} <= set(results[name])
@@ -118,6 +126,7 @@ def test_a_finished_run_holds_these_files_and_no_others(finished):
         "curve.json",
         "density.json",
         "inputs.json",
+        "report.html",
         "results.json",
         "sequence",
         "side_by_side.mp4",
@@ -158,6 +167,75 @@ def test_measuring_again_finds_the_same(finished, no_assets):
     assert after["per_frame"] == before["per_frame"]
 
 
+def test_the_report_ends_a_run(finished):
+    text = finished.report.read_text(encoding="utf-8")
+    results = json.loads(finished.results.read_text())
+    assert f"{results['metrics']['psnr']:.2f}" in text and "data:video/mp4" in text
+
+
+def test_measuring_against_a_driver_and_a_protocol(finished, source, monkeypatch):
+    """With a landmarker that sees the same face in every picture."""
+    readings = FaceReadings(np.zeros((2, 478, 3)), np.full((2, 52), 0.5), np.tile(np.eye(3), (2, 1, 1)))
+    seen = []
+
+    def read(pictures, model, report):
+        seen.append(len(pictures))
+        points = np.random.default_rng(0).normal(size=(len(pictures), 478, 3))
+        return FaceReadings(points, readings.blendshapes[[0] * len(pictures)], readings.rotations[[0] * len(pictures)])
+
+    monkeypatch.setattr(measure.assets, "path", lambda name: name)
+    monkeypatch.setattr(measure, "read_faces", read)
+    monkeypatch.setattr(measure, "evaluate_images", partial(measure.evaluate_images, lpips_frames=0))
+    sequence = read_sequence(finished.sequence)
+    avatar, motion = load_avatar(finished.avatar)
+    measured, renders = measure.measure_avatar(avatar, motion.parameters, sequence, driver=sequence)
+    assert seen == [2, 2, 6, 6], "held-out frames and all of the driver's, each beside their renders"
+    assert measured.reenactment["cross"]["driver"] == sequence.name
+    assert measured.reenactment["self"]["pose_degrees"] == 0 and measured.missing.keys() == {"identity"}
+    assert renders.shape == (2, 64, 64, 3)
+
+
+def test_a_driver_of_another_head_is_refused(finished):
+    sequence = read_sequence(finished.sequence)
+    avatar, motion = load_avatar(finished.avatar)
+    with pytest.raises(InputError, match="tracked with the head flame"):
+        measure.measure_avatar(
+            avatar, motion.parameters, sequence, driver=dataclasses.replace(sequence, head_model="flame")
+        )
+
+
+def test_a_protocol_that_the_run_does_not_follow_is_refused(finished):
+    with pytest.raises(InputError, match="too short for the protocol stavatar"):
+        pipeline.evaluate(finished, device=CPU, protocol="stavatar")
+
+
+@pytest.mark.parametrize(
+    ("name", "holdout", "message"),
+    [
+        ("mine", None, "choose one of custom, stavatar"),
+        ("stavatar", 20, "--holdout goes with --protocol custom"),
+        ("stavatar", None, "add --set capture.max_frames=null"),
+        ("nersemble-mono", None, "to `stavatar train`"),
+    ],
+)
+def test_protocols_are_checked_before_any_work(small_config, tmp_path, name, holdout, message):
+    (tmp_path / "clip.mp4").write_bytes(b"not looked at")
+    with pytest.raises(InputError, match=message):
+        pipeline.reconstruct(
+            tmp_path / "clip.mp4", tmp_path / "run", small_config, protocol=name, holdout=holdout, device=CPU
+        )
+    assert not (tmp_path / "run").exists()
+
+
+def test_another_split_may_be_asked_for_when_training(source, settings, no_assets, tmp_path, monkeypatch):
+    for stage in ("train", "evaluate"):
+        monkeypatch.setattr(pipeline, stage, lambda *_, **__: None)
+    run = pipeline.train_sequence(source, tmp_path / "run", settings, holdout=3, device=CPU)
+    assert read_sequence(run.sequence).test.tolist() == [3, 4, 5]
+    with pytest.raises(InputError, match="holdout 3, not None"):
+        pipeline.train_sequence(source, tmp_path / "run", settings, device=CPU, resume=True)
+
+
 def test_the_command_line_says_where_to_look(finished, no_assets, monkeypatch, capsys):
     monkeypatch.setenv("COLUMNS", "60")
     monkeypatch.setattr(sys, "argv", ["stavatar", "evaluate", str(finished.folder)])
@@ -165,7 +243,7 @@ def test_the_command_line_says_where_to_look(finished, no_assets, monkeypatch, c
         cli.main()
     assert not stop.value.code
     said = capsys.readouterr().out
-    for path in (finished.results, finished.contact_sheet, finished.side_by_side, finished.avatar):
+    for path in (finished.results, finished.report, finished.contact_sheet, finished.side_by_side, finished.avatar):
         assert str(path) in said  # in one piece, however narrow the terminal
     assert str(finished.tracking_video) not in said  # a run from a sequence has none
 

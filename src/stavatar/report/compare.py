@@ -10,7 +10,7 @@ from __future__ import annotations
 import string
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from stavatar.errors import InputError
 from stavatar.evaluation.results_file import read_results
@@ -19,29 +19,36 @@ from stavatar.run import Run
 
 @dataclass(frozen=True)
 class Column:
-    """A measure of the table: heading, where it stands in a result, decimals, and whether more is better."""
+    """A measure of the table.
+
+    Attributes:
+        label: its heading.
+        path: where it stands in a result.
+        decimals: that are shown.
+        higher: whether more is better.
+        depends: on what else than the protocol it depends: figures compete where that is the same.
+    """
 
     label: str
     path: tuple[str, ...]
     decimals: int
     higher: bool
+    depends: Literal["", "machine", "lpips_frames"] = ""
 
 
 COLUMNS = (
     Column("PSNR", ("metrics", "psnr"), 2, True),
     Column("SSIM", ("metrics", "ssim"), 4, True),
-    Column("LPIPS alex", ("metrics", "lpips_alex"), 4, False),
-    Column("LPIPS vgg", ("metrics", "lpips_vgg"), 4, False),
-    Column("LPIPS alex 01", ("metrics", "lpips_alex_01"), 4, False),
+    Column("LPIPS alex", ("metrics", "lpips_alex"), 4, False, "lpips_frames"),
+    Column("LPIPS vgg", ("metrics", "lpips_vgg"), 4, False, "lpips_frames"),
+    Column("LPIPS alex 01", ("metrics", "lpips_alex_01"), 4, False, "lpips_frames"),
     Column("PSNR mouth", ("metrics_regions", "mouth", "psnr"), 2, True),
     Column("PSNR landmarks", ("metrics_landmark_tracked", "psnr"), 2, True),
     Column("Flicker", ("metrics", "flicker"), 5, False),
-    Column("FPS", ("speed", "single_fps"), 0, True),
-    Column("Training s", ("stage_seconds", "training"), 0, False),
+    Column("FPS", ("speed", "single_fps"), 0, True, "machine"),
+    Column("Training s", ("stage_seconds", "training"), 0, False, "machine"),
 )
-"""In this order; a column that no run has is left out. Speeds are comparable on one machine only."""
-
-_MACHINE = ("FPS", "Training s")
+"""In this order; a column that no run has is left out."""
 
 
 @dataclass(frozen=True)
@@ -85,8 +92,13 @@ class _Entry:
     subject: str
     label: str
     protocol: str
-    device: str
+    machine: str
+    lpips_frames: str
     values: list[float | None]
+
+    def condition(self, column: Column) -> str:
+        """Besides the protocol, what must be the same in two entries for their figures in a column to compete."""
+        return getattr(self, column.depends) if column.depends else ""
 
 
 def compare(sources: list[str]) -> Comparison:
@@ -119,9 +131,12 @@ def compare(sources: list[str]) -> Comparison:
             notes.append(f"Subjects of the {group}{marks[protocol] and f' ({marks[protocol]})'}: {', '.join(common)}.")
     if len(protocols) > 1:
         notes.append("Rows with different marks were not measured alike and cannot be compared with each other.")
-    devices = {entry.device for entry in entries}
-    if len(devices) > 1:
-        notes.append(f"{' and '.join(_MACHINE)} were measured on different machines: {'; '.join(sorted(devices))}.")
+    machines = {entry.machine for entry in entries}
+    if len(machines) > 1:
+        notes.append(f"Speeds and times are those of different machines: {'; '.join(sorted(machines))}.")
+    partly = {entry.lpips_frames for entry in entries if len(set(entry.lpips_frames.split(" of "))) > 1}
+    if partly:
+        notes.append(f"LPIPS is in part the mean over some of the frames: {', '.join(sorted(partly))}.")
     return Comparison([COLUMNS[k] for k in shown], lines, notes)
 
 
@@ -140,7 +155,8 @@ def _entries(sources: list[str]) -> list[_Entry]:
             subject=results["name"],
             label=label,
             protocol=describe(results),
-            device=str(results["versions"].get("device")),
+            machine=str(results["versions"].get("device")),
+            lpips_frames=str(results["metrics"].get("lpips_frames")),
             values=[_value(results, column.path) for column in COLUMNS],
         )
         for label, (_, _, results) in zip(labels, found, strict=True)
@@ -185,8 +201,6 @@ def describe(results: dict[str, Any]) -> str:
     held_out = f"custom, the last {share:.0%} held out" if protocol["name"] == "custom" else protocol["name"]
     if protocol["frame_step"] != 1:
         held_out += f" of every {protocol['frame_step']}th frame"
-    lpips = results["metrics"].get("lpips_frames", "")
-    part = "some of the" if len(set(str(lpips).split(" of "))) > 1 else "all"
     return "; ".join(
         [
             held_out,
@@ -195,8 +209,7 @@ def describe(results: dict[str, Any]) -> str:
             f"mask {protocol['mask']}",
             f"background {protocol['background']}",
             f"tracker {results['tracker']}",
-            f"{results['test_tracking']}",
-            f"LPIPS on {part} frames",
+            results["test_tracking"],
         ]
     )
 
@@ -214,10 +227,10 @@ def _group(entries: list[_Entry], group: str, marks: dict[str, str], shown: list
     def cell(entry: _Entry, k: int) -> Cell:
         alike = [other for other in entries if other.protocol == entry.protocol]
         known = [measured for other in alike if (measured := other.values[k]) is not None]
-        value = entry.values[k]
-        if value is None or len(known) < 2 or (COLUMNS[k].label in _MACHINE and len({o.device for o in alike}) > 1):
+        value, column = entry.values[k], COLUMNS[k]
+        if value is None or len(known) < 2 or len({other.condition(column) for other in alike}) > 1:
             return Cell(value)
-        return Cell(value, value == (max if COLUMNS[k].higher else min)(known))
+        return Cell(value, value == (max if column.higher else min)(known))
 
     return [Line(group, entry.label, marks[entry.protocol], [cell(entry, k) for k in shown]) for entry in entries]
 
@@ -234,8 +247,10 @@ def _means(entries: list[_Entry], subjects: list[str]) -> list[_Entry]:
     for label in dict.fromkeys(entry.label for entry in entries):
         own = [entry for entry in entries if entry.label == label and entry.subject in subjects]
         values = [_mean([entry.values[k] for entry in own]) for k in range(len(COLUMNS))]
-        devices = "; ".join(sorted({entry.device for entry in own}))
-        means.append(_Entry("", label, own[0].protocol, devices, values))
+        machine, lpips_frames = (
+            "; ".join(sorted({getattr(entry, name) for entry in own})) for name in ("machine", "lpips_frames")
+        )
+        means.append(_Entry("", label, own[0].protocol, machine, lpips_frames, values))
     return means
 
 
