@@ -6,7 +6,6 @@ import dataclasses
 import json
 import math
 import sys
-from functools import partial
 
 import av
 import numpy as np
@@ -21,7 +20,7 @@ from stavatar.avatar.storage import TENSORS, load_avatar
 from stavatar.camera import Camera
 from stavatar.capture.faces import FaceReadings
 from stavatar.errors import BackendError, InputError
-from stavatar.evaluation import measure
+from stavatar.evaluation import measure, speed
 from stavatar.evaluation.results_file import read_results
 from stavatar.run import Run
 from stavatar.sequence import read_sequence, write_sequence
@@ -66,8 +65,12 @@ def source(short, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def no_assets(tmp_path_factory):
-    """No LPIPS weights, which would take most of the time: its metrics are then missing, and said to be."""
+    """No LPIPS weights, which would take most of the time: its metrics are then missing, and said to be.
+
+    Speed is measured with few repeats.
+    """
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(speed, "REPEATS", 2)
         patch.setenv("STAVATAR_CACHE", str(tmp_path_factory.mktemp("cache")))
         yield
 
@@ -173,26 +176,34 @@ def test_the_report_ends_a_run(finished):
     assert f"{results['metrics']['psnr']:.2f}" in text and "data:video/mp4" in text
 
 
-def test_measuring_against_a_driver_and_a_protocol(finished, source, monkeypatch):
-    """With a landmarker that sees the same face in every picture."""
-    readings = FaceReadings(np.zeros((2, 478, 3)), np.full((2, 52), 0.5), np.tile(np.eye(3), (2, 1, 1)))
-    seen = []
+def test_re_enacting_a_driver(finished, monkeypatch):
+    """With a landmarker that sees the same face in every picture, and then with one that sees none."""
+    face = FaceReadings(
+        np.random.default_rng(0).normal(size=(1, 478, 3)), np.full((1, 52), 0.5), np.eye(3, dtype=np.float32)[None]
+    )
+    looked_at = []
 
     def read(pictures, model, report):
-        seen.append(len(pictures))
-        points = np.random.default_rng(0).normal(size=(len(pictures), 478, 3))
-        return FaceReadings(points, readings.blendshapes[[0] * len(pictures)], readings.rotations[[0] * len(pictures)])
+        looked_at.append(pictures)
+        return FaceReadings(*(value.repeat(len(pictures), 0) for value in vars(face).values()))
 
     monkeypatch.setattr(measure.assets, "path", lambda name: name)
     monkeypatch.setattr(measure, "read_faces", read)
-    monkeypatch.setattr(measure, "evaluate_images", partial(measure.evaluate_images, lpips_frames=0))
     sequence = read_sequence(finished.sequence)
-    avatar, motion = load_avatar(finished.avatar)
-    measured, renders = measure.measure_avatar(avatar, motion.parameters, sequence, driver=sequence)
-    assert seen == [2, 2, 6, 6], "held-out frames and all of the driver's, each beside their renders"
-    assert measured.reenactment["cross"]["driver"] == sequence.name
-    assert measured.reenactment["self"]["pose_degrees"] == 0 and measured.missing.keys() == {"identity"}
-    assert renders.shape == (2, 64, 64, 3)
+    avatar, _ = load_avatar(finished.avatar)
+    renders = sequence.images[sequence.test]
+    figures, missing = measure.measure_reenactment(avatar, sequence, renders, sequence)
+    assert [len(pictures) for pictures in looked_at] == [2, 2, 6, 6], "held out, their renders, the driver, its renders"
+    difference = np.abs(looked_at[2].astype(float) - looked_at[3]).mean()
+    assert 0 < difference < 40, "the avatar in the driver's poses looks like the driver, who is the subject itself"
+    assert (figures["self"]["frames"], figures["cross"]["frames"]) == (2, 6)
+    assert figures["cross"]["driver"] == sequence.name and figures["cross"]["pose_degrees"] == 0
+    assert missing.keys() == {"identity"}
+
+    face = dataclasses.replace(face, points=np.full_like(face.points, np.nan))
+    figures, missing = measure.measure_reenactment(avatar, sequence, renders, None)
+    assert figures["self"]["frames"] == 0 and figures["cross"] is None
+    assert "no face" in missing["expression"] and "face-recognition" in missing["identity"]
 
 
 def test_a_driver_of_another_head_is_refused(finished):

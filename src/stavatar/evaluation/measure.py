@@ -94,7 +94,7 @@ def measure_reenactment(
         model = assets.path("face_landmarker")
     except AssetError as error:
         warn(f"how faithfully the avatar re-enacts is left out of the results: {error}")
-        return {"self": None, "cross": None}, dict.fromkeys(REENACTMENT_METRICS, str(error))
+        return {"self": None, "cross": None}, _because(str(error))
 
     chosen = _evenly_spaced(len(renders))
     pictures = {"own": sequence.images[sequence.test[chosen]], "own render": renders[chosen]}
@@ -109,7 +109,13 @@ def measure_reenactment(
     if driver is not None:
         across = consistency(read["driver"], read["driven render"], read["own"])
         figures["cross"] = {"driver": driver.name, **across}
-    return figures, {"identity": IDENTITY_MISSING}
+    seen = figures["self"]["frames"] > 0
+    return figures, {"identity": IDENTITY_MISSING} if seen else _because("the landmarker finds no face in the renders")
+
+
+def _because(reason: str) -> dict[str, str]:
+    """A reason for each figure of a re-enactment that could not be measured; identity has its own."""
+    return {**dict.fromkeys(REENACTMENT_METRICS, reason), "identity": IDENTITY_MISSING}
 
 
 @torch.no_grad()
