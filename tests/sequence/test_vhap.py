@@ -17,7 +17,7 @@ from PIL import Image
 from stavatar.camera import Camera
 from stavatar.errors import InputError
 from stavatar.head.parameters import HeadParameters
-from stavatar.sequence import Sequence, read_sequence, vhap, write_sequence
+from stavatar.sequence import Sequence, read_sequence, untrusted, vhap_writer, write_sequence
 
 FRAMES, HEIGHT, WIDTH, SHAPES, EXPRESSIONS = 5, 24, 32, 7, 9
 
@@ -202,7 +202,7 @@ class TestPlacing:
         def full(*_: object) -> None:
             raise OSError(28, "No space left on device")
 
-        monkeypatch.setattr(vhap, "_save_arrays", full)
+        monkeypatch.setattr(vhap_writer, "_save_arrays", full)
         with pytest.raises(InputError, match="No space left"):
             write_sequence(replace(make_sequence(), name="other"), folder, overwrite=True)
         assert [path.name for path in folder.parent.iterdir()] == ["clip"]
@@ -441,6 +441,6 @@ def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
 
 def test_an_archive_that_unpacks_too_large_is_not_unpacked(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     np.savez_compressed(folder / "flame_param" / "00001.npz", expr=np.zeros((1, 1 << 16)))
-    monkeypatch.setattr(vhap, "MOST_ARRAY_BYTES", 1 << 18)
+    monkeypatch.setattr(untrusted, "MOST_ARRAY_BYTES", 1 << 18)
     with pytest.raises(InputError, match="unpacks to more than"):
         read_sequence(folder)
