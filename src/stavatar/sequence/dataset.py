@@ -39,7 +39,7 @@ CutOut = Callable[[Iterable[np.ndarray]], Iterator[tuple[np.ndarray, np.ndarray]
 
 @dataclass(frozen=True)
 class Lens:
-    """The camera of one picture: ``world_to_camera`` [4, 4] with OpenCV axes, focal lengths and principal point (px)."""
+    """Camera of one picture: ``world_to_camera`` [4, 4], OpenCV axes; focal lengths and principal point in pixels."""
 
     world_to_camera: np.ndarray
     focal: tuple[float, float]
@@ -213,7 +213,9 @@ class Dataset:
             landmarks=self.landmarks,
             confidence=None if self.confidence is None else torch.tensor(self.confidence),
             history=self.history,
-            views=Views(timesteps, torch.tensor([view.camera for view in self.views]), self.cameras) if several else None,
+            views=Views(timesteps, torch.tensor([view.camera for view in self.views]), self.cameras)
+            if several
+            else None,
         )
 
     def _pictures(self, cut_out: CutOut | None) -> tuple[np.ndarray, np.ndarray]:

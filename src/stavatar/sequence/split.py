@@ -34,7 +34,8 @@ def split_holdout(sequence: Sequence, holdout: int | None = None) -> Sequence:
         raise InputError(f"cannot hold out {holdout} frames: at least 1 is needed to measure the result")
     if holdout >= len(moments):
         raise InputError(
-            f"cannot hold out {holdout} of the {len(moments)} usable frames of {sequence.name}: none is left to train on"
+            f"cannot hold out {holdout} of the {len(moments)} usable frames of {sequence.name}: none is left to train "
+            "on"
         )
     late = moment >= moments[-holdout]
     return replace(sequence, train=usable[~late], test=usable[late])

@@ -63,7 +63,9 @@ class Faults:
     @property
     def sentences(self) -> list[str]:
         """The first of each group, with the number of those like it; the last tells of what is not listed."""
-        told = [f"{first} ({alike - 1} more like this)" if alike > 1 else first for first, alike in self._groups.values()]
+        told = [
+            f"{first} ({alike - 1} more like this)" if alike > 1 else first for first, alike in self._groups.values()
+        ]
         hidden = self.count - sum(alike for _, alike in self._groups.values())
         return [*told, f"{hidden} more faults of other kinds"] if hidden else told
 
@@ -288,13 +290,9 @@ def check_picture(path: Path, size: tuple[int, int], modes: tuple[str, ...]) -> 
 
 def _check_head(path: Path, picture: Image.Image, size: tuple[int, int], modes: tuple[str, ...]) -> None:
     if picture.size != size:
-        raise InputError(
-            f"{path} is {picture.width} x {picture.height} pixels, and {size[0]} x {size[1]} are expected"
-        )
+        raise InputError(f"{path} is {picture.width} x {picture.height} pixels, and {size[0]} x {size[1]} are expected")
     if picture.mode not in modes:
-        raise InputError(
-            f"{path} has the colour mode {picture.mode}, and {' or '.join(modes)} with 8 bits is expected"
-        )
+        raise InputError(f"{path} has the colour mode {picture.mode}, and {' or '.join(modes)} with 8 bits is expected")
 
 
 COLOUR_MODES = ("RGB", "RGBA")

@@ -18,7 +18,8 @@ what the layout puts there.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import itertools
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -99,7 +100,7 @@ def open_vhap(folder: DataFolder) -> Dataset:
     """Read everything but the pictures.
 
     Without our extra fields the head is taken to be FLAME (:data:`FOREIGN_HEAD`), the frame rate 25, the neck's
-    translation zero, and frame ids come from ``timestep_index_original``. Offsets per vertex are left out with a remark.
+    translation zero, and frame ids come from ``timestep_index_original``. Offsets per vertex are left out.
     """
     dataset = open_views(folder)
     extras = dataset.faults.count == 0 and EXTRAS in _main(folder)
@@ -229,7 +230,7 @@ def _check_order(path: Path, dataset: Dataset, sizes: list[tuple[int, int]]) -> 
     pairs = [(view.timestep, view.camera) for view in views]
     present = {timestep for timestep, _ in pairs}
     gap = next((step for step in range(len(present)) if step not in present), None)
-    twice = next((pair for pair, after in zip(pairs, pairs[1:], strict=False) if pair == after), None)
+    twice = next((pair for pair, after in itertools.pairwise(pairs) if pair == after), None)
     if gap is not None:
         faults.add(f"{path}: timestep_index must count from 0 without gaps, but {gap} is missing")
     if twice is not None:
@@ -267,9 +268,7 @@ def _read_splits(folder: DataFolder, dataset: Dataset) -> None:
         dataset.split["val"] = sorted(val - train - test)
 
 
-def _read_split(
-    folder: DataFolder, name: str, place: dict[tuple[int, int], int], timesteps: int
-) -> list[int]:
+def _read_split(folder: DataFolder, name: str, place: dict[tuple[int, int], int], timesteps: int) -> list[int]:
     path, chosen = folder.root / name, []
     for i, entry in enumerate(field(path, "", folder.json(name), "frames", list)):
         where = f"frames[{i}]"
@@ -311,10 +310,7 @@ def _read_extras(path: Path, main: dict[str, Any], dataset: Dataset) -> None:
     ids = field(path, EXTRAS, extras, "frame_ids", list)
     if len(ids) != frames or any(type(value) is not int or not 0 <= value < 1 << 62 for value in ids):
         raise InputError(f"{path}: {EXTRAS}.frame_ids must be {frames} integers, one per picture")
-    dataset.views = [
-        View(v.image, v.mask, v.lens, v.timestep, frame_id, v.camera, v.camera_id)
-        for v, frame_id in zip(dataset.views, ids, strict=True)
-    ]
+    dataset.views = [replace(view, frame_id=own) for view, own in zip(dataset.views, ids, strict=True)]
     confidence = extras.get("confidence")
     if confidence is not None:
         holder = {str(i): value for i, value in enumerate(field(path, EXTRAS, extras, "confidence", list))}
@@ -340,7 +336,7 @@ def _parameter_files(folder: DataFolder, dataset: Dataset) -> list[Path]:
         timestep, path = entry.content["timestep_index"], _file(folder, entry, "flame_param_path")
         if paths.setdefault(timestep, path) != path:
             dataset.faults.add(
-                f"{entry.path}: {entry.where}.flame_param_path differs from that of another camera at timestep {timestep}"
+                f"{entry.path}: {entry.where}.flame_param_path differs from another camera's at timestep {timestep}"
             )
     return [paths[timestep] for timestep in range(len(paths))]
 

@@ -38,7 +38,6 @@ FLAME_VERTICES = 5143
 """Of FLAME with the 120 vertices of the teeth that VHAP adds: the length of ``static_offset``."""
 
 
-
 def write_sequence(
     sequence: Sequence, folder: Path, *, overwrite: bool = False, image_format: Literal["png", "jpg"] = "png"
 ) -> None:

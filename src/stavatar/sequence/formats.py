@@ -1,0 +1,119 @@
+"""The field's data formats: which one a folder is in, by what its files hold, and reading it.
+
+A reader is a module with ``recognise(folder)`` and an opening function that returns a :class:`Dataset`; the table
+:data:`FORMATS` is all that ties them together. How each format counts, measures and points its axes is written in its
+module and in ``docs/formats.md``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from stavatar.errors import InputError
+from stavatar.sequence import imavatar, insta, lam, metrical, nerface, pictures, vhap
+from stavatar.sequence.dataset import CutOut, Dataset
+from stavatar.sequence.sequence import Sequence
+from stavatar.sequence.untrusted import DataFolder
+
+
+@dataclass(frozen=True)
+class Format:
+    """A data format.
+
+    Attributes:
+        title: who made it and who reads it.
+        recognise: whether a folder is in it.
+        open: read everything but the pictures.
+    """
+
+    title: str
+    recognise: Callable[[DataFolder], bool]
+    open: Callable[[DataFolder], Dataset]
+
+
+FORMATS = {
+    "lam": Format("LAM: VHAP with flame_params.json", lam.recognise, lam.open_lam),
+    "vhap": Format("VHAP, GaussianAvatars, STAvatar, stavatar", vhap.recognise, vhap.open_vhap),
+    "imavatar": Format("IMavatar, PointAvatar, SplattingAvatar", imavatar.recognise, imavatar.open_imavatar),
+    "metrical": Format("metrical-tracker: FlashAvatar, RGBAvatar", metrical.recognise, metrical.open_metrical),
+    "insta": Format("INSTA", insta.recognise, insta.open_insta),
+    "nerface": Format("NerFace", nerface.recognise, nerface.open_nerface),
+    "pictures": Format("folder of pictures", pictures.recognise, pictures.open_pictures),
+}
+"""In the order in which they are tried: a format that tells more comes before one that tells less."""
+
+_DEPTH, _MOST_FOLDERS = 3, 200  # how far below a folder data sets are looked for, when it is none itself
+
+
+def detect(path: Path) -> str:
+    """The key in :data:`FORMATS` of the data set in a folder.
+
+    Raises:
+        InputError: it is in none of the formats; names data sets below it, if there are some.
+    """
+    found = _matching(DataFolder(path))
+    if found:
+        return found[0]
+    below = _data_sets_below(Path(path))
+    advice = f"give one of the data sets in it: {', '.join(below)}" if below else f"known are {_known()}"
+    raise InputError(f"{path} is in no known data format; {advice}")
+
+
+def open_dataset(path: Path) -> Dataset:
+    """Read everything but the pictures of the data set in a folder, whatever its format.
+
+    Faults are collected in ``Dataset.faults``; only what cannot be read at all is raised.
+
+    Raises:
+        InputError: as :func:`detect`, or its main file cannot be used.
+    """
+    folder = DataFolder(path)
+    name = detect(path)
+    dataset = FORMATS[name].open(folder)
+    others = [other for other in _matching(folder)[1:] if other != "pictures"]
+    if others:
+        dataset.remarks.append(f"also looks like {', '.join(others)}, and is read as {name}")
+    return dataset
+
+
+def read_data(path: Path, *, camera: str | None = None, cut_out: CutOut | None = None) -> Sequence:
+    """The tracked sequence in a folder of any format that holds one.
+
+    Args:
+        path: the data set.
+        camera: read only this one, told by name or index.
+        cut_out: finds the person in pictures that come without mattes.
+
+    Raises:
+        InputError: names the file and field that cannot be used, or says why the data are no tracked sequence.
+    """
+    dataset = open_dataset(path)
+    return (dataset if camera is None else dataset.only_camera(camera)).load(cut_out)
+
+
+def _matching(folder: DataFolder) -> list[str]:
+    return [name for name, one in FORMATS.items() if one.recognise(folder)]
+
+
+def _data_sets_below(root: Path) -> list[str]:
+    """Paths, relative to `root`, of some data sets in it; plain pictures do not count."""
+    found: list[str] = []
+    level = [root]
+    for _ in range(_DEPTH):
+        level = [child for folder in level for child in sorted(folder.iterdir()) if child.is_dir()][:_MOST_FOLDERS]
+        for folder in level:
+            try:
+                formats = _matching(DataFolder(folder))
+            except (InputError, OSError):
+                continue
+            if formats and formats != ["pictures"]:
+                found.append(str(folder.relative_to(root)))
+        if found:
+            break
+    return found[:5]
+
+
+def _known() -> str:
+    return ", ".join(one.title for one in FORMATS.values())
