@@ -25,7 +25,7 @@ ALLOWED: dict[str, set[str]] = {
     # what is posed, what is drawn, what was seen
     "head": {"errors", "rotations"},
     "splat": {"camera", "errors", "rotations"},
-    "sequence": {"camera", "errors", "files", "head", "progress"},
+    "sequence": {"camera", "errors", "files", "head", "progress", "rotations"},
     # video in, sequence out
     "capture": {"assets", "errors", "files", "head", "progress"},
     "synth": {"camera", "capture", "errors", "files", "head", "mesh", "progress", "rotations"},

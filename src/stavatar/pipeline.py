@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import importlib.util
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -20,8 +21,10 @@ from stavatar.avatar.avatar import Avatar, render
 from stavatar.avatar.storage import DESCRIPTION, Motion, load_avatar, save_avatar
 from stavatar.camera import Camera
 from stavatar.capture import capture, write_video
+from stavatar.capture.matte import cut_out
+from stavatar.capture.video import ImageFiles, Source, open_source
 from stavatar.config import Config
-from stavatar.errors import BackendError, InputError
+from stavatar.errors import BackendError, InputError, StavatarError
 from stavatar.evaluation.evaluate import Metrics, evaluate_images
 from stavatar.evaluation.head_mask import head_mask
 from stavatar.evaluation.pictures import Example, choose_examples, comparison_video, contact_sheet
@@ -32,6 +35,9 @@ from stavatar.head.model import JOINTS
 from stavatar.progress import remark, stage
 from stavatar.run import Run
 from stavatar.sequence import Sequence, read_sequence, split_holdout, write_sequence
+from stavatar.sequence.fit_to_head import fit_to_head
+from stavatar.sequence.formats import open_dataset, read_data
+from stavatar.sequence.inspection import inspect_dataset
 from stavatar.synth import make_performance, write_performance
 from stavatar.tracking import track_landmarks
 from stavatar.tracking.overlay import overlay_frames
@@ -123,9 +129,9 @@ def demo(folder: Path, config: Config, *, frames: int, device: torch.device, res
 
 
 def train_sequence(source: Path, folder: Path, config: Config, *, device: torch.device, resume: bool = False) -> Run:
-    """A tracked sequence from elsewhere -> avatar -> results."""
-    sequence = read_sequence(source)
-    load_head(sequence.head_model)  # refuses a sequence of another head before a folder is made
+    """A tracked sequence, in any of the formats of :mod:`stavatar.sequence.formats` -> avatar -> results."""
+    sequence = read_data(source, cut_out=_cut_out)
+    sequence = fit_to_head(sequence, load_head(sequence.head_model))
     if len(sequence.test) == 0:
         sequence = split_holdout(sequence)
     require_tools(config, device)
@@ -138,6 +144,87 @@ def train_sequence(source: Path, folder: Path, config: Config, *, device: torch.
     return run
 
 
+def open_recording(path: Path) -> Source:
+    """A video, or the pictures of a data set in any format, with their mattes where it has them.
+
+    Raises:
+        InputError: it cannot be read, or shows one moment from several cameras.
+    """
+    path = Path(path)
+    if not path.is_dir():
+        return open_source(path)
+    dataset = open_dataset(path)
+    dataset.faults.refuse()
+    if len(dataset.cameras) > 1:
+        raise InputError(
+            f"{path} was taken by {len(dataset.cameras)} cameras: write one of them to a folder with "
+            f"`stavatar data convert {path} --camera NAME -o FOLDER` and give that"
+        )
+    masks = [view.mask for view in dataset.views if view.mask]
+    return ImageFiles(path, [view.image for view in dataset.views], masks or None)
+
+
+def inspect_data(path: Path) -> dict[str, Any]:
+    """What is at `path`: see :func:`stavatar.sequence.inspection.inspect_dataset`; of a video, its size and length."""
+    path = Path(path)
+    if not path.is_dir():
+        first = next(open_source(path).frames(), None)
+        if first is None:
+            raise InputError(f"{path} holds no frame that can be decoded")
+        return {
+            "format": "video",
+            "title": "video",
+            "path": str(path),
+            "pictures": open_source(path).count,
+            "size": [first.rgb.shape[1], first.rgb.shape[0]],
+            "faults": [],
+            "fault_count": 0,
+            "uses": [f"reconstruct: stavatar reconstruct {path} -o OUT"],
+        }
+    dataset = open_dataset(path)
+    no_head = None
+    if dataset.head_model is not None:
+        try:
+            load_head(dataset.head_model)
+        except StavatarError as error:
+            no_head = str(error)
+    return inspect_dataset(dataset, no_head)
+
+
+def convert_data(
+    source: Path,
+    out: Path,
+    *,
+    camera: str | None = None,
+    holdout: int | None = None,
+    image_format: Literal["png", "jpg"] = "png",
+    overwrite: bool = False,
+) -> Sequence:
+    """Write the tracked sequence in `source`, whatever its format, as a VHAP folder.
+
+    Args:
+        source: the data set.
+        out: the folder to write.
+        camera: only the pictures of this one, told by name or index.
+        holdout: hold out so many frames at the end; None keeps the data's own split.
+        image_format: of the pictures; masks are PNG.
+        overwrite: replace an earlier sequence in `out`.
+
+    Raises:
+        InputError: the data cannot be read, or `out` not be written.
+    """
+    sequence = read_data(source, camera=camera, cut_out=_cut_out)
+    if holdout is not None:
+        sequence = split_holdout(sequence, holdout)
+    write_sequence(sequence, out, overwrite=overwrite, image_format=image_format)
+    return sequence
+
+
+def _cut_out(pictures: Iterable[np.ndarray]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """The person in pictures of data sets without mattes."""
+    return cut_out(pictures, assets.path("selfie_segmenter"))
+
+
 def track(video: Path, run: Run, config: Config, *, holdout: int | None) -> None:
     """Video -> ``sequence/`` and ``tracking.mp4``."""
     if run.done("tracking_video"):
@@ -147,7 +234,9 @@ def track(video: Path, run: Run, config: Config, *, holdout: int | None) -> None
         sequence = read_sequence(run.sequence)
     else:
         with run.timed("capture"):
-            observations = capture(video, size=config.capture.size, max_frames=config.capture.max_frames)
+            observations = capture(
+                open_recording(video), size=config.capture.size, max_frames=config.capture.max_frames
+            )
         with run.timed("tracking"):
             tracked = track_landmarks(observations, head, landmarks, name=Path(video).stem)
             sequence = split_holdout(tracked, holdout)

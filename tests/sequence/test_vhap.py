@@ -347,6 +347,10 @@ def set_picture(name: str, mode: str, size: tuple[int, int]) -> Callable[[Path],
     return lambda folder: Image.new(mode, size).save(folder / name)
 
 
+def colour_mask(folder: Path) -> None:
+    Image.new("RGB", (WIDTH, HEIGHT), "red").save(folder / "fg_masks" / "00001_00.png")
+
+
 def link_outside(folder: Path) -> None:
     secret = folder.parent / "secret.png"
     (folder / "images" / "00001_00.png").rename(secret)
@@ -358,7 +362,7 @@ MIRROR = [[-1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 1], [0, 0, 0, 1]]
 OBJECTS = np.array([{"a": 1}], dtype=object)
 
 FAULTS: list[tuple[str, Callable[[Path], None], str]] = [
-    ("no main file", remove("transforms.json"), r"transforms\.json does not exist"),
+    ("no main file", remove("transforms.json"), r"transforms_train\.json: timestep_index must count .* 2 is missing"),
     ("not JSON", replace_bytes("transforms.json", b"{"), r"transforms\.json cannot be read as JSON"),
     ("not an object", replace_bytes("transforms.json", b"[]"), r"transforms\.json must hold a JSON object"),
     ("no frames", set_main(frames=[]), "frames is empty"),
@@ -399,7 +403,8 @@ FAULTS: list[tuple[str, Callable[[Path], None], str]] = [
     ("not an image", replace_bytes("images/00001_00.png", b"GIF89a"), r"cannot be read as a picture"),
     ("image of another size", set_picture("images/00001_00.png", "RGB", (9, 9)), r"00001_00\.png is 9 x 9 pixels"),
     ("grey image", set_picture("images/00001_00.png", "L", (WIDTH, HEIGHT)), "colour mode L"),
-    ("colour mask", set_picture("fg_masks/00001_00.png", "RGB", (WIDTH, HEIGHT)), "colour mode RGB"),
+    ("colour mask", colour_mask, r"fg_masks/00001_00\.png is coloured"),
+    ("deep mask", set_picture("fg_masks/00001_00.png", "I;16", (WIDTH, HEIGHT)), "colour mode I;16"),
     ("no parameters", remove("flame_param/00001.npz"), r"00001\.npz does not exist"),
     ("not an archive", replace_bytes("flame_param/00001.npz", b"PK"), r"00001\.npz cannot be read as an npz"),
     ("cut archive", truncate("flame_param/00001.npz"), r"00001\.npz cannot be read as an npz"),

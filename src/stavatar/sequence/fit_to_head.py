@@ -21,9 +21,9 @@ FLAME = "flame"
 def fit_to_head(sequence: Sequence, head: HeadModel) -> Sequence:
     """A sequence tracked with some version of FLAME, for the FLAME that is loaded.
 
-    Coefficients that the data do not have are zero; those that the head does not have are left out with a warning. Where
-    a single camera moves, its motion is given to the head (:func:`with_still_camera`). A sequence that was made with
-    this very head is returned as it is.
+    Coefficients that the data do not have are zero; those that the head does not have are left out with a warning.
+    Where a single camera moves, its motion is given to the head (:func:`with_still_camera`). A sequence that was made
+    with this very head is returned as it is.
 
     Raises:
         InputError: the sequence belongs to another kind of head.
@@ -31,11 +31,13 @@ def fit_to_head(sequence: Sequence, head: HeadModel) -> Sequence:
     if sequence.head_model == head.name:
         return sequence
     if not (sequence.head_model.startswith(FLAME) and head.name.startswith(FLAME)):
-        raise InputError(f"the sequence {sequence.name!r} was tracked with head {sequence.head_model!r}, not {head.name!r}")
+        raise InputError(
+            f"the sequence {sequence.name!r} was tracked with head {sequence.head_model!r}, not {head.name!r}"
+        )
     if _version(sequence.head_model) not in head.name:
         warn(
-            f"{sequence.name} was tracked with {sequence.head_model}, and the head is {head.name}: expressions of the two "
-            "differ, so poses will be off a little"
+            f"{sequence.name} was tracked with {sequence.head_model}, and the head is {head.name}: their expressions "
+            "differ, so faces will be off a little"
         )
     expression = _of_width(sequence.parameters.expression, head.expression_count, "expression")
     fitted = replace(
@@ -65,10 +67,10 @@ def with_still_camera(sequence: Sequence, head: HeadModel) -> Sequence:
     """The same pictures explained by one camera that stays still and a head that moves.
 
     A point x of the world is seen at R x + t. The still camera [R0 | t0] sees it there if the world is moved first:
-    R0 (A x + b) + t0 = R x + t for A = R0ᵀ R and b = R0ᵀ (t - t0). The head model turns by its root rotation Q about the
-    root joint j, and shifts by T: x = Q (v - j) + j + T. So A x + b = A Q (v - j) + j + (A (j + T) + b - j): the new
-    rotation is A Q, the new translation A (j + T) + b - j. The still camera looks along -z and sees the root joint, not
-    moved, where the moving ones saw it in the median.
+    R0 (A x + b) + t0 = R x + t for A = R0ᵀ R and b = R0ᵀ (t - t0). The head model turns by its root rotation Q about
+    the root joint j, and shifts by T: x = Q (v - j) + j + T. So A x + b = A Q (v - j) + j + (A (j + T) + b - j): the
+    new rotation is A Q, the new translation A (j + T) + b - j. The still camera looks along -z and sees the joint of
+    the neutral head where the moving ones saw the joint in the median.
 
     Sequences of several cameras, whose intrinsics change, or whose camera stays still already are returned as they are.
     """
@@ -95,5 +97,8 @@ def with_still_camera(sequence: Sequence, head: HeadModel) -> Sequence:
     )
     single = replace(camera[[0]], world_to_camera=still.float()[None])
     return replace(
-        sequence, parameters=parameters, camera=single, history={**sequence.history, "camera_motion": "given to the head"}
+        sequence,
+        parameters=parameters,
+        camera=single,
+        history={**sequence.history, "camera_motion": "given to the head"},
     )

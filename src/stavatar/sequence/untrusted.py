@@ -21,7 +21,7 @@ import numpy as np
 from PIL import Image
 
 from stavatar.errors import InputError
-from stavatar.files import read_json
+from stavatar.files import by_number, read_json
 
 MOST_JSON_BYTES = 256 << 20
 MOST_ARRAY_BYTES = 256 << 20
@@ -129,11 +129,6 @@ class DataFolder:
         if len(found) > MOST_FRAMES:
             raise InputError(f"{folder} holds {len(found)} files, and at most {MOST_FRAMES} are read")
         return sorted((self.contained(entry) for entry in found), key=by_number)
-
-
-def by_number(file: Path) -> list[tuple[int, str]]:
-    """A key that sorts ``f2`` before ``f10``."""
-    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", file.stem)]
 
 
 def number_in(file: Path) -> int | None:
