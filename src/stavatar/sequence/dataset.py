@@ -253,7 +253,8 @@ class Dataset:
                 "picture for each image"
             )
         with stage("cutting out the person", len(images)) as report:
-            for i, (image, matte) in enumerate(cut_out(iter(images))):
+            # Copies: what comes in late may still be looked at when what came before is overwritten.
+            for i, (image, matte) in enumerate(cut_out(image.copy() for image in images)):
                 images[i], masks[i] = image, matte
                 report()
 

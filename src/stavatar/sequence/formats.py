@@ -53,10 +53,16 @@ def detect(path: Path) -> str:
     Raises:
         InputError: it is in none of the formats; names data sets below it, if there are some.
     """
-    found = _matching(DataFolder(path))
+    return _detect(DataFolder(path))[0]
+
+
+def _detect(folder: DataFolder) -> list[str]:
+    """The formats that a folder is in, the one to read it as first."""
+    found = _matching(folder)
     if found:
-        return found[0]
-    below = _data_sets_below(Path(path))
+        return found
+    path = folder.root
+    below = _data_sets_below(path)
     advice = f"give one of the data sets in it: {', '.join(below)}" if below else f"known are {_known()}"
     raise InputError(f"{path} is in no known data format; {advice}")
 
@@ -70,9 +76,8 @@ def open_dataset(path: Path) -> Dataset:
         InputError: as :func:`detect`, or its main file cannot be used.
     """
     folder = DataFolder(path)
-    name = detect(path)
+    name, *others = _detect(folder)
     dataset = FORMATS[name].open(folder)
-    others = [other for other in _matching(folder)[1:] if other != "pictures"]
     if others:
         dataset.remarks.append(f"also looks like {', '.join(others)}, and is read as {name}")
     return dataset
@@ -94,7 +99,9 @@ def read_data(path: Path, *, camera: str | None = None, cut_out: CutOut | None =
 
 
 def _matching(folder: DataFolder) -> list[str]:
-    return [name for name, one in FORMATS.items() if one.recognise(folder)]
+    """Keys of the formats that a folder is in; every one has pictures, so a folder of pictures is what is nothing else."""
+    named = [name for name, one in FORMATS.items() if one.open is not pictures.open_pictures and one.recognise(folder)]
+    return named or ["pictures"] * pictures.recognise(folder)
 
 
 def _data_sets_below(root: Path) -> list[str]:

@@ -184,9 +184,9 @@ def _set_parameters(dataset: Dataset, frames: list[dict[str, np.ndarray]]) -> No
             return
     rows = {name: np.concatenate([frame[name] for frame in frames]) for name in ("exp", "shape", "jaw", "eyes")}
     if np.ptp(rows["shape"], axis=0).max() > 1e-4:
-        dataset.remarks.append(f"{path}: shape differs between frames; the first frame's is used")
+        dataset.remarks.append(f"{FOLDER}: shape differs between frames; the first frame's is used")
     if any(frame.get("eyelids", np.zeros(1)).any() for frame in frames):
-        dataset.remarks.append(f"{path}: eyelids moves vertices by fields that FLAME does not have; it is left out")
+        dataset.remarks.append(f"{FOLDER}: eyelids moves vertices by fields that FLAME does not have; it is left out")
         dataset.history["eyelids"] = "left out"
     still = torch.zeros(len(frames), 3)
     dataset.shape = torch.from_numpy(rows["shape"][0])

@@ -369,7 +369,9 @@ def _read_parameters(paths: list[Path], dataset: Dataset) -> None:
                     dropped.setdefault(key, path)
     for key, path in dropped.items():
         dataset.history[key] = "left out"
-        dataset.remarks.append(f"{path}: {key} moves single vertices, which heads here do not support: it is left out")
+        dataset.remarks.append(
+            f"{path.name}: {key} moves single vertices, which heads here do not support: it is left out"
+        )
     if shape is not None and not dataset.faults.count:
         set_parameters(
             dataset,
