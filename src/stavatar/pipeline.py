@@ -161,7 +161,7 @@ def open_recording(path: Path) -> Source:
             f"`stavatar data convert {path} --camera NAME -o FOLDER` and give that"
         )
     masks = [view.mask for view in dataset.views if view.mask]
-    return ImageFiles(path, [view.image for view in dataset.views], masks or None)
+    return ImageFiles(path, [view.image for view in dataset.views], masks or None, cut=dataset.composited)
 
 
 def inspect_data(path: Path) -> dict[str, Any]:

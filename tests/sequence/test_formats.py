@@ -58,12 +58,12 @@ class TestDetection:
 
     def test_a_folder_above_names_the_data_sets_in_it(self, tmp_path: Path) -> None:
         data_sets.write_imavatar(tmp_path / "subject/subject/MVI_1810", Truth.make(100, 50))
-        with pytest.raises(InputError, match=r"in no known data format.*subject/subject/MVI_1810"):
+        with pytest.raises(InputError, match=r"is no data set itself.*subject/subject/MVI_1810"):
             detect(tmp_path)
 
     def test_nothing_known(self, tmp_path: Path) -> None:
         (tmp_path / "letter.txt").write_text("dear")
-        with pytest.raises(InputError, match=r"in no known data format; known are .*NerFace"):
+        with pytest.raises(InputError, match=r"holds no data in a format .*NerFace"):
             detect(tmp_path)
 
 

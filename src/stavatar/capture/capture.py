@@ -81,4 +81,5 @@ def _cut_squares(shot: Shot, crop: Crop, segmenter: Path | None) -> Iterator[tup
         return
     for frame in shot.frames():
         assert frame.alpha is not None  # the source is matted
-        yield over_white(crop.apply(frame.rgb), crop.apply(frame.alpha))
+        image, matte = crop.apply(frame.rgb), crop.apply(frame.alpha)
+        yield (image, matte) if shot.source.cut else over_white(image, matte)

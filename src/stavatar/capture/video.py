@@ -63,12 +63,20 @@ class Frame:
 
 
 class Source(Protocol):
-    """What frames come from; `matted` if every frame brings its matte."""
+    """What frames come from.
+
+    Attributes:
+        count: of the frames, where that is known beforehand.
+        damage: what is wrong with the file, noted while it is decoded.
+        matted: every frame brings its matte.
+        cut: and its picture is over white already.
+    """
 
     path: Path
     count: int | None
     damage: str | None
     matted: bool
+    cut: bool
 
     def frames(self, wanted: frozenset[int] | None = None) -> Iterator[Frame]:
         """Decode from the start; yield the frames whose index is in `wanted` (None: all), in order."""
@@ -106,7 +114,7 @@ class VideoFile:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.damage: str | None = None
-        self.matted = False
+        self.matted = self.cut = False
         with self._opened() as (_, stream):
             self.count: int | None = stream.frames or None
 
@@ -182,15 +190,18 @@ class ImageFiles:
     """PNG or JPEG files in the given order, at :data:`FOLDER_FPS`.
 
     Mattes are those of `masks`, or else the pictures' alpha channels, if the first picture has one that hides anything.
+    With masks, `cut` tells whether the pictures are over white already; those with alpha channels are laid over it.
     """
 
-    def __init__(self, path: Path, files: list[Path], masks: list[Path] | None = None) -> None:
+    def __init__(self, path: Path, files: list[Path], masks: list[Path] | None = None, *, cut: bool = False) -> None:
         self.path = path
         self.damage: str | None = None
         self.files = files
         self.masks = masks
         self.count: int | None = len(files)
-        self.matted = masks is not None or bool((_read_image(files[0])[..., 3] < 255).any())
+        transparent = masks is None and bool((_read_image(files[0])[..., 3] < 255).any())
+        self.matted = transparent or masks is not None
+        self.cut = transparent or cut
 
     def frames(self, wanted: frozenset[int] | None = None) -> Iterator[Frame]:
         size: tuple[int, int] | None = None

@@ -34,13 +34,13 @@ class Format:
 
 
 FORMATS = {
-    "lam": Format("LAM: VHAP with flame_params.json", lam.recognise, lam.open_lam),
-    "vhap": Format("VHAP, GaussianAvatars, STAvatar, stavatar", vhap.recognise, vhap.open_vhap),
-    "imavatar": Format("IMavatar, PointAvatar, SplattingAvatar", imavatar.recognise, imavatar.open_imavatar),
-    "metrical": Format("metrical-tracker: FlashAvatar, RGBAvatar", metrical.recognise, metrical.open_metrical),
+    "lam": Format("LAM", lam.recognise, lam.open_lam),
+    "vhap": Format("VHAP / GaussianAvatars / stavatar", vhap.recognise, vhap.open_vhap),
+    "imavatar": Format("IMavatar / PointAvatar / SplattingAvatar", imavatar.recognise, imavatar.open_imavatar),
+    "metrical": Format("metrical-tracker / FlashAvatar / RGBAvatar", metrical.recognise, metrical.open_metrical),
     "insta": Format("INSTA", insta.recognise, insta.open_insta),
     "nerface": Format("NerFace", nerface.recognise, nerface.open_nerface),
-    "pictures": Format("folder of pictures", pictures.recognise, pictures.open_pictures),
+    "pictures": Format("plain pictures", pictures.recognise, pictures.open_pictures),
 }
 """In the order in which they are tried: a format that tells more comes before one that tells less."""
 
@@ -63,8 +63,10 @@ def _detect(folder: DataFolder) -> list[str]:
         return found
     path = folder.root
     below = _data_sets_below(path)
-    advice = f"give one of the data sets in it: {', '.join(below)}" if below else f"known are {_known()}"
-    raise InputError(f"{path} is in no known data format; {advice}")
+    if below:
+        raise InputError(f"{path} is no data set itself: give one of those in it, {', '.join(below)}")
+    known = ", ".join(one.title for one in FORMATS.values())
+    raise InputError(f"{path} holds no data in a format that can be read ({known})")
 
 
 def open_dataset(path: Path) -> Dataset:
@@ -99,7 +101,7 @@ def read_data(path: Path, *, camera: str | None = None, cut_out: CutOut | None =
 
 
 def _matching(folder: DataFolder) -> list[str]:
-    """Keys of the formats that a folder is in; every one has pictures, so a folder of pictures is what is nothing else."""
+    """Keys of the formats that a folder is in; ``pictures``, which all of them have, where there is no other."""
     named = [name for name, one in FORMATS.items() if one.open is not pictures.open_pictures and one.recognise(folder)]
     return named or ["pictures"] * pictures.recognise(folder)
 
@@ -120,7 +122,3 @@ def _data_sets_below(root: Path) -> list[str]:
         if found:
             break
     return found[:5]
-
-
-def _known() -> str:
-    return ", ".join(one.title for one in FORMATS.values())
