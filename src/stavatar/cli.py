@@ -350,7 +350,7 @@ def _show_inspection(found: dict[str, Any]) -> None:
         row("remarks", *found["remarks"])
     faults = found["faults"]
     row("faults", *([f"{found['fault_count']}:", *faults] if faults else ["none"]))
-    row("can be used to", *found["uses"])
+    row("what to do", *found["uses"])
     output.print(table)
 
 

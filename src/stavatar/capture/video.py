@@ -240,7 +240,7 @@ def image_folder(path: Path) -> ImageFiles:
 def _read_image(file: Path) -> np.ndarray:
     """RGBA [H, W, 4], uint8."""
     try:
-        with Image.open(file) as image:
+        with Image.open(file, formats=("PNG", "JPEG")) as image:
             _check_size(file, image.width, image.height)
             if image.mode[0] in "IF":
                 raise InputError(f"{file} has more than 8 bits a channel: save it with 8")

@@ -88,7 +88,7 @@ class Dataset:
             version is known.
         composited: the pictures are over white already; otherwise they are laid over it with their mattes.
         split: indices into `views` for ``train``, ``val``, ``test``; empty where the data have no split.
-        background: what is behind the person, in words.
+        background: what is behind the person where pictures are not transparent, in words.
         why_not: why the data cannot be trained on directly, where they cannot.
         fps, landmarks, confidence, history: as in :class:`Sequence`.
     """

@@ -26,15 +26,17 @@ class Format:
         title: who made it and who reads it.
         recognise: whether a folder is in it.
         open: read everything but the pictures.
+        contains: formats that folders of this one are in as well.
     """
 
     title: str
     recognise: Callable[[DataFolder], bool]
     open: Callable[[DataFolder], Dataset]
+    contains: tuple[str, ...] = ()
 
 
 FORMATS = {
-    "lam": Format("LAM", lam.recognise, lam.open_lam),
+    "lam": Format("LAM", lam.recognise, lam.open_lam, contains=("vhap",)),
     "vhap": Format("VHAP / GaussianAvatars / stavatar", vhap.recognise, vhap.open_vhap),
     "imavatar": Format("IMavatar / PointAvatar / SplattingAvatar", imavatar.recognise, imavatar.open_imavatar),
     "metrical": Format("metrical-tracker / FlashAvatar / RGBAvatar", metrical.recognise, metrical.open_metrical),
@@ -80,6 +82,7 @@ def open_dataset(path: Path) -> Dataset:
     folder = DataFolder(path)
     name, *others = _detect(folder)
     dataset = FORMATS[name].open(folder)
+    others = [other for other in others if other not in FORMATS[name].contains]
     if others:
         dataset.remarks.append(f"also looks like {', '.join(others)}, and is read as {name}")
     return dataset

@@ -24,6 +24,7 @@ def inspect_dataset(dataset: Dataset, no_head: str | None) -> dict[str, Any]:
     """
     dataset.check_pictures()
     faults = dataset.faults
+    mattes = "cannot be told" if faults.count else dataset.mattes
     return {
         "format": dataset.format,
         "title": FORMATS[dataset.format].title,
@@ -36,8 +37,8 @@ def inspect_dataset(dataset: Dataset, no_head: str | None) -> dict[str, Any]:
         "head_model": dataset.head_model,
         "fields": {name: list(shape) for name, shape in dataset.fields.items()},
         "camera": _camera(dataset),
-        "background": dataset.background,
-        "mattes": "cannot be told" if faults.count else dataset.mattes,
+        "background": "transparent" if mattes == "alpha channel" else dataset.background,
+        "mattes": mattes,
         "remarks": dataset.remarks,
         "faults": faults.sentences,
         "fault_count": faults.count,

@@ -63,7 +63,6 @@ def open_insta(folder: DataFolder) -> Dataset:
         height=height,
         faults=faults,
         fields={"transform_matrix": (len(views), 4, 4)},
-        background="transparent",
         why_not="INSTA's export has no identity, jaw or gaze: put the tracker's `checkpoint` folder beside `images`, "
         "or run `stavatar reconstruct` on it to track its pictures anew",
     )

@@ -32,7 +32,7 @@ def recognise(folder: DataFolder) -> bool:
 
 def open_lam(folder: DataFolder) -> Dataset:
     """Frames and cameras from the transforms, head parameters from the JSON file."""
-    dataset = open_views(folder)
+    dataset, _ = open_views(folder)
     dataset.format = "lam"
     dataset.history = {"tracker": "unknown (LAM flame_params.json)"}
     with dataset.faults.collected():

@@ -26,6 +26,7 @@ from torch import Tensor
 
 from stavatar.errors import InputError
 from stavatar.head.parameters import HeadParameters
+from stavatar.progress import stage
 from stavatar.rotations import matrix_to_axis_angle
 from stavatar.sequence.dataset import Dataset, Lens, View
 from stavatar.sequence.pictures import find_masks, find_pictures
@@ -76,12 +77,14 @@ def open_metrical(folder: DataFolder) -> Dataset:
     paired = _pair(checkpoints, pictures, dataset)
     masks = find_masks(folder, [picture for _, picture in paired], faults)
     frames: list[dict[str, np.ndarray]] = []
-    for timestep, ((checkpoint, picture), mask) in enumerate(zip(paired, masks, strict=True)):
-        with faults.collected():
-            frame, lens = _read_frame(checkpoint, dataset.width, dataset.height)
-            frames.append(frame)
-            frame_id = number_in(checkpoint)
-            dataset.views.append(View(picture, mask, lens, timestep, timestep if frame_id is None else frame_id))
+    with stage("reading checkpoints", len(paired)) as report:
+        for timestep, ((checkpoint, picture), mask) in enumerate(zip(paired, masks, strict=True)):
+            with faults.collected():
+                frame, lens = _read_frame(checkpoint, dataset.width, dataset.height)
+                frames.append(frame)
+                frame_id = number_in(checkpoint)
+                dataset.views.append(View(picture, mask, lens, timestep, timestep if frame_id is None else frame_id))
+            report()
     if not faults.count:
         _set_parameters(dataset, frames)
     return dataset

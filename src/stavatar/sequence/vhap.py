@@ -30,6 +30,7 @@ from torch import Tensor
 from stavatar.errors import InputError
 from stavatar.head.landmarks import LANDMARKS
 from stavatar.head.parameters import HeadParameters
+from stavatar.progress import stage
 from stavatar.sequence.dataset import Dataset, Lens, View
 from stavatar.sequence.sequence import Sequence
 from stavatar.sequence.untrusted import (
@@ -102,15 +103,11 @@ def open_vhap(folder: DataFolder) -> Dataset:
     Without our extra fields the head is taken to be FLAME (:data:`FOREIGN_HEAD`), the frame rate 25, the neck's
     translation zero, and frame ids come from ``timestep_index_original``. Offsets per vertex are left out.
     """
-    dataset = open_views(folder)
-    extras = dataset.faults.count == 0 and EXTRAS in _main(folder)
-    if extras:
+    dataset, parameter_files = open_views(folder)
+    if EXTRAS in _main(folder) and not dataset.faults.count:
         with dataset.faults.collected():
             _read_extras(folder.root / MAIN, _main(folder), dataset)
-    paths = _parameter_files(folder, dataset)
-    if paths:
-        with dataset.faults.collected():
-            _read_parameters(paths, dataset)
+    _read_parameters(parameter_files, dataset)
     with dataset.faults.collected():
         dataset.landmarks = _read_landmarks(folder.root / LANDMARK_FILE, len(dataset.views))
     return dataset
@@ -128,22 +125,31 @@ class _Entry:
     content: dict[str, Any]
 
 
-def open_views(folder: DataFolder) -> Dataset:
-    """Frames, cameras and splits: a data set still without head parameters."""
+@dataclass(frozen=True)
+class _Picture:
+    """A checked entry: the picture with its camera, its (width, height), and the file of its head parameters."""
+
+    view: View
+    size: tuple[int, int]
+    parameters: Path
+
+
+def open_views(folder: DataFolder) -> tuple[Dataset, list[Path]]:
+    """Frames, cameras and splits: a data set still without head parameters, and the files with those by timestep."""
     faults = Faults()
     entries = _entries(folder)
     masked = any("fg_mask_path" in entry.content for entry in entries)
-    views: list[tuple[View, tuple[int, int]]] = []
+    pictures: list[_Picture] = []
     for entry in entries:
         with faults.collected():
-            views.append(_read_view(folder, entry, masked))
-    views.sort(key=lambda item: (item[0].timestep, item[0].camera))
-    width, height = views[0][1] if views else (0, 0)
+            pictures.append(_read_picture(folder, entry, masked))
+    pictures.sort(key=lambda picture: (picture.view.timestep, picture.view.camera))
+    width, height = pictures[0].size if pictures else (0, 0)
     dataset = Dataset(
         format="vhap",
         folder=folder.root,
         name=folder.root.resolve().name,
-        views=[view for view, _ in views],
+        views=[picture.view for picture in pictures],
         width=width,
         height=height,
         faults=faults,
@@ -154,11 +160,11 @@ def open_views(folder: DataFolder) -> Dataset:
     )
     origin = entries[0].path
     if not faults.count:
-        _check_order(origin, dataset, [size for _, size in views])
+        _check_order(origin, dataset, pictures)
     if not faults.count:
         _read_splits(folder, dataset)
     _note_stale_intrinsics(folder, entries, dataset)
-    return dataset
+    return dataset, list({picture.view.timestep: picture.parameters for picture in pictures}.values())
 
 
 def _main(folder: DataFolder) -> dict[str, Any]:
@@ -186,8 +192,7 @@ def _entries(folder: DataFolder) -> list[_Entry]:
     return found
 
 
-def _read_view(folder: DataFolder, entry: _Entry, masked: bool) -> tuple[View, tuple[int, int]]:
-    """A picture with its camera, and its (width, height)."""
+def _read_picture(folder: DataFolder, entry: _Entry, masked: bool) -> _Picture:
     path, where, content = entry.path, entry.where, entry.content
     timestep = field(path, where, content, "timestep_index", int)
     width, height = (field(path, where, content, name, int) for name in ("w", "h"))
@@ -208,8 +213,7 @@ def _read_view(folder: DataFolder, entry: _Entry, masked: bool) -> tuple[View, t
         camera=field(path, where, filled, "camera_index", int),
         camera_id=field(path, where, filled, "camera_id", str),
     )
-    _file(folder, entry, "flame_param_path")
-    return view, (width, height)
+    return _Picture(view, (width, height), _file(folder, entry, "flame_param_path"))
 
 
 def _file(folder: DataFolder, entry: _Entry, name: str) -> Path:
@@ -224,8 +228,8 @@ def _file(folder: DataFolder, entry: _Entry, name: str) -> Path:
     return folder.file(entry.path, f"{entry.where}.{name}", text)
 
 
-def _check_order(path: Path, dataset: Dataset, sizes: list[tuple[int, int]]) -> None:
-    """Timesteps count from 0, each seen at most once by a camera, and all pictures are of one size."""
+def _check_order(path: Path, dataset: Dataset, pictures: list[_Picture]) -> None:
+    """Timesteps count from 0, each is seen at most once by a camera and has one parameter file; all sizes are alike."""
     views, faults = dataset.views, dataset.faults
     pairs = [(view.timestep, view.camera) for view in views]
     present = {timestep for timestep, _ in pairs}
@@ -235,12 +239,16 @@ def _check_order(path: Path, dataset: Dataset, sizes: list[tuple[int, int]]) -> 
         faults.add(f"{path}: timestep_index must count from 0 without gaps, but {gap} is missing")
     if twice is not None:
         faults.add(f"{path}: camera {twice[1]} has timestep_index {twice[0]} more than once")
-    for view, size in zip(views, sizes, strict=True):
-        if size != sizes[0]:
+    size = pictures[0].size
+    for before, picture in itertools.pairwise(pictures):
+        step = picture.view.timestep
+        if picture.size != size:
             faults.add(
-                f"{path}: timestep {view.timestep} is {size[0]} x {size[1]} pixels and timestep 0 is "
-                f"{sizes[0][0]} x {sizes[0][1]}: all must be of one size"
+                f"{path}: timestep {step} is {picture.size[0]} x {picture.size[1]} pixels and timestep 0 is "
+                f"{size[0]} x {size[1]}: all must be of one size"
             )
+        if step == before.view.timestep and picture.parameters != before.parameters:
+            faults.add(f"{path}: timestep {step} has another flame_param_path for each camera, and must have one")
     cameras = len(dataset.cameras)
     if len(pairs) < len(present) * cameras and not faults.count:
         missing = len(present) * cameras - len(pairs)
@@ -327,57 +335,41 @@ def _read_extras(path: Path, main: dict[str, Any], dataset: Dataset) -> None:
 # ---------------------------------------------------------------------------------------------------- head parameters
 
 
-def _parameter_files(folder: DataFolder, dataset: Dataset) -> list[Path]:
-    """The parameter file of each timestep; none where the frames have faults."""
-    if dataset.faults.count:
-        return []
-    paths: dict[int, Path] = {}
-    for entry in _entries(folder):
-        timestep, path = entry.content["timestep_index"], _file(folder, entry, "flame_param_path")
-        if paths.setdefault(timestep, path) != path:
-            dataset.faults.add(
-                f"{entry.path}: {entry.where}.flame_param_path differs from another camera's at timestep {timestep}"
-            )
-    return [paths[timestep] for timestep in range(len(paths))]
-
-
 def _read_parameters(paths: list[Path], dataset: Dataset) -> None:
     """Identity [S] and the parameters of all timesteps; faults of single files are collected."""
-    rows: dict[str, list[np.ndarray]] = {name: [] for name in KEYS}
     shape: np.ndarray | None = None
+    rows: list[dict[str, np.ndarray]] = []
     dropped: dict[str, Path] = {}
-    for path in paths:
-        with dataset.faults.collected():
-            arrays = read_arrays(path)
-            own_shape = checked_array(path, arrays, "shape", (None,))
-            shape = own_shape if shape is None else shape
-            if not np.array_equal(own_shape, shape):
-                raise InputError(f"{path}: shape differs from {paths[0].name}'s: a sequence shows one person")
-            for name, key in KEYS.items():
-                width: int | None = {"expression": None, "eyes": 6}.get(name, 3)
-                if name == "neck_translation" and key not in arrays:  # not part of FLAME, see HeadParameters
-                    row = np.zeros((1, 3), np.float32)
-                else:
-                    row = checked_array(path, arrays, key, (1, width))
-                if rows[name] and row.shape != rows[name][0].shape:
-                    raise InputError(
-                        f"{path}: {key} has {row.shape[1]} numbers, and {paths[0].name} {rows[name][0].shape[1]}"
-                    )
-                rows[name].append(row)
-            for key in ("static_offset", "dynamic_offset"):
-                if key in arrays and np.any(arrays[key]):
-                    dropped.setdefault(key, path)
+    with stage("reading parameters", len(paths)) as report:
+        for path in paths:
+            with dataset.faults.collected():
+                arrays = read_arrays(path)
+                own_shape, row = checked_array(path, arrays, "shape", (None,)), _read_row(path, arrays)
+                shape = own_shape if shape is None else shape
+                if not np.array_equal(own_shape, shape):
+                    raise InputError(f"{path}: shape differs from {paths[0].name}'s: a sequence shows one person")
+                if rows and row["expression"].shape != rows[0]["expression"].shape:
+                    found, first = row["expression"].shape[1], rows[0]["expression"].shape[1]
+                    raise InputError(f"{path}: expr has {found} numbers, and {paths[0].name} {first}")
+                rows.append(row)
+                for key in ("static_offset", "dynamic_offset"):
+                    if key in arrays and np.any(arrays[key]):
+                        dropped.setdefault(key, path)
+            report()
     for key, path in dropped.items():
         dataset.history[key] = "left out"
-        dataset.remarks.append(
-            f"{path.name}: {key} moves single vertices, which heads here do not support: it is left out"
-        )
+        dataset.remarks.append(f"{path.name}: {key} moves single vertices, which no head here does: it is left out")
     if shape is not None and not dataset.faults.count:
-        set_parameters(
-            dataset,
-            torch.from_numpy(shape),
-            HeadParameters(**{name: torch.from_numpy(np.concatenate(row)) for name, row in rows.items()}),
-        )
+        columns = {name: torch.from_numpy(np.concatenate([row[name] for row in rows])) for name in KEYS}
+        set_parameters(dataset, torch.from_numpy(shape), HeadParameters(**columns))
+
+
+def _read_row(path: Path, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The parameters of one timestep: field of :class:`HeadParameters` -> (1, width)."""
+    if "neck_translation" not in arrays:  # not part of FLAME, see HeadParameters
+        arrays = {**arrays, "neck_translation": np.zeros((1, 3), np.float32)}
+    widths: dict[str, int | None] = {"expression": None, "eyes": 6}
+    return {name: checked_array(path, arrays, key, (1, widths.get(name, 3))) for name, key in KEYS.items()}
 
 
 def set_parameters(dataset: Dataset, shape: Tensor, parameters: HeadParameters) -> None:
