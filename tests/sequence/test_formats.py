@@ -279,6 +279,12 @@ class TestImavatar:
         assert torch.allclose(depth, torch.tensor(1.0)), "the layout's 4 units are one metre"
         assert sequence.images[0, 0, -1].tolist() == [255, 255, 255] and sequence.images[0, 0, 0].tolist() == [20, 0, 0]
 
+    def test_frames_are_put_in_the_order_of_their_pictures(self, tmp_path: Path) -> None:
+        truth = Truth.make(100, 50)
+        pixels = data_sets.write_imavatar(tmp_path, truth)
+        data_sets.edit_json(tmp_path / "flame_params.json", lambda main: main["frames"].reverse())
+        np.testing.assert_allclose(seen(truth.head, read_data(tmp_path)), pixels, atol=SUB_PIXEL)
+
     def test_the_other_name_of_the_picture_folder(self, tmp_path: Path) -> None:
         data_sets.write_imavatar(tmp_path, Truth.make(100, 50))
         (tmp_path / "image").rename(tmp_path / "images")
@@ -411,7 +417,7 @@ class TestNerface:
         dataset = open_dataset(tmp_path)
         assert [view.image.name for view in dataset.views] == [f"f_000{i}.png" for i in range(4)]
         assert dataset.split == {"train": [0, 2], "val": [1], "test": [3]}
-        with pytest.raises(InputError, match="track its pictures anew"):
+        with pytest.raises(InputError, match=r"not FLAME's.*stavatar reconstruct"):
             dataset.load()
 
 

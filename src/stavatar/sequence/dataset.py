@@ -89,7 +89,7 @@ class Dataset:
         composited: the pictures are over white already; otherwise they are laid over it with their mattes.
         split: indices into `views` for ``train``, ``val``, ``test``; empty where the data have no split.
         background: what is behind the person where pictures are not transparent, in words.
-        why_not: why the data cannot be trained on directly, where they cannot.
+        why_not: why the data are no tracked sequence, where they are not.
         fps, landmarks, confidence, history: as in :class:`Sequence`.
     """
 
@@ -181,7 +181,10 @@ class Dataset:
         """
         self.faults.refuse()
         if self.parameters is None or self.shape is None:
-            raise InputError(f"{self.folder} ({self.format}) cannot be trained on directly: {self.why_not}")
+            raise InputError(
+                f"{self.folder} is no tracked sequence: {self.why_not}; `stavatar reconstruct` and `stavatar track` "
+                "take its pictures"
+            )
         if not self.has_pictures:
             raise InputError(f"{self.folder} holds motion but no pictures, so nothing can be trained on it")
         needed = len(self.views) * self.width * self.height * 4

@@ -15,6 +15,7 @@ are in pixels of a picture of 512. Expressions are the first 50 of FLAME 2020, i
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,6 @@ from stavatar.errors import InputError
 from stavatar.head.parameters import HeadParameters
 from stavatar.sequence.dataset import Dataset, Lens, View
 from stavatar.sequence.untrusted import (
-    PICTURES,
     DataFolder,
     Faults,
     field,
@@ -48,20 +48,29 @@ def recognise(folder: DataFolder) -> bool:
     return folder.has(NAME) and {"frames", "intrinsics"} <= folder.json(NAME).keys()
 
 
+@dataclass(frozen=True)
+class _Frame:
+    """One checked entry of ``frames``, its camera in metres and with our axes."""
+
+    number: int
+    image: Path
+    mask: Path | None
+    world_to_camera: np.ndarray
+    pose: np.ndarray
+    expression: np.ndarray
+
+
 def open_imavatar(folder: DataFolder) -> Dataset:
     """Read everything but the pictures; their size is the first picture's."""
     path, content, faults = folder.root / NAME, folder.json(NAME), Faults()
-    pictures = "images" if folder.has("images") else "image"
-    masked = folder.has("mask")
-    views: list[tuple[Path, Path | None, int]] = []
-    rows: list[dict[str, np.ndarray]] = []
-    for i, frame in enumerate(frame_list(path, content)):
+    frames: list[_Frame] = []
+    for i, entry in enumerate(frame_list(path, content)):
         with faults.collected():
-            view, row = _read_frame(folder, f"frames[{i}]", frame, pictures, masked)
-            if rows and len(row["expression"]) != len(rows[0]["expression"]):
-                raise InputError(f"{path}: frames[{i}].expression has {len(row['expression'])} numbers, unlike frame 0")
-            views.append(view)
-            rows.append(row)
+            frame = _read_frame(folder, f"frames[{i}]", entry)
+            if frames and len(frame.expression) != len(frames[0].expression):
+                raise InputError(f"{path}: frames[{i}].expression has {len(frame.expression)} numbers, unlike frame 0")
+            frames.append(frame)
+    frames.sort(key=lambda frame: frame.number)
     dataset = Dataset(
         format="imavatar",
         folder=folder.root,
@@ -74,81 +83,61 @@ def open_imavatar(folder: DataFolder) -> Dataset:
         history={"tracker": "unknown (IMavatar layout)"},
     )
     with faults.collected():
-        shape = numbers(path, "", content, "shape_params", (None,))
+        dataset.shape = torch.from_numpy(numbers(path, "", content, "shape_params", (None,))).float()
         focal, center = _intrinsics(path, content)
-    if faults.count:
-        return dataset
-    with faults.collected():
-        (dataset.width, dataset.height), _ = picture_head(views[0][0])
-    width, height = dataset.width, dataset.height
-    dataset.views = [
-        View(
-            image,
-            mask,
-            Lens(
-                row["world_to_camera"],
-                (focal[0] * width, focal[1] * height),
-                (center[0] * width, center[1] * height),
-            ),
-            timestep,
-            frame_id,
-        )
-        for timestep, ((image, mask, frame_id), row) in enumerate(zip(views, rows, strict=True))
-    ]
-    pose = np.stack([row["pose"] for row in rows])
-    expression = np.stack([row["expression"] for row in rows])
-    still = np.zeros((len(rows), 3))
-    fields = {
-        "expression": expression,
-        "rotation": pose[:, :3],
-        "neck": pose[:, 3:6],
-        "jaw": pose[:, 6:9],
-        "eyes": pose[:, 9:],
-        "translation": still,
-        "neck_translation": still,
-    }
-    dataset.shape = torch.from_numpy(shape).float()
-    dataset.parameters = HeadParameters(**{name: torch.from_numpy(value).float() for name, value in fields.items()})
-    dataset.fields = {
-        "shape_params": shape.shape,
-        "expression": expression.shape,
-        "pose": pose.shape,
-        "world_mat": (len(rows), 3, 4),
-    }
+        if frames:
+            (dataset.width, dataset.height), _ = picture_head(frames[0].image)
+    if not faults.count:
+        size = np.array([dataset.width, dataset.height])
+        (fx, fy), (cx, cy) = (focal * size).tolist(), (center * size).tolist()
+        dataset.views = [
+            View(frame.image, frame.mask, Lens(frame.world_to_camera, (fx, fy), (cx, cy)), timestep, frame.number)
+            for timestep, frame in enumerate(frames)
+        ]
+        _set_parameters(dataset, frames)
     return dataset
 
 
-def _read_frame(
-    folder: DataFolder, where: str, frame: Any, pictures: str, masked: bool
-) -> tuple[tuple[Path, Path | None, int], dict[str, np.ndarray]]:
-    """(image, mask, number) and the numeric fields, the camera in metres and with our axes."""
+def _read_frame(folder: DataFolder, where: str, entry: Any) -> _Frame:
     path = folder.root / NAME
-    stem = folder.file(path, f"{where}.file_path", field(path, where, frame, "file_path", str)).name
-    stem = stem.removesuffix(".png")
+    text = field(path, where, entry, "file_path", str)
+    stem = folder.file(path, f"{where}.file_path", text).name.removesuffix(".png")
     number = number_in(Path(stem))
     if number is None:
         raise InputError(f"{path}: {where}.file_path must end in the number of the picture, not {stem!r}")
-    world_mat = rigid(path, f"{where}.world_mat", field(path, where, frame, "world_mat", list))
+    world_mat = rigid(path, f"{where}.world_mat", field(path, where, entry, "world_mat", list))
     world_mat[:3, 3] /= ENLARGED
-    image = _picture(folder, pictures, stem)
-    return (image, _picture(folder, "mask", stem) if masked else None, number), {
-        "world_to_camera": OPENGL_ROWS @ world_mat,
-        "pose": numbers(path, where, frame, "pose", (15,)),
-        "expression": numbers(path, where, frame, "expression", (None,)),
+    pictures = folder.root / ("images" if folder.has("images") else "image")
+    return _Frame(
+        number=number,
+        image=folder.picture(pictures / stem),
+        mask=folder.picture(folder.root / "mask" / stem) if folder.has("mask") else None,
+        world_to_camera=OPENGL_ROWS @ world_mat,
+        pose=numbers(path, where, entry, "pose", (15,)),
+        expression=numbers(path, where, entry, "expression", (None,)),
+    )
+
+
+def _set_parameters(dataset: Dataset, frames: list[_Frame]) -> None:
+    pose = torch.from_numpy(np.stack([frame.pose for frame in frames])).float()
+    rotation, neck, jaw, eyes = pose.split([3, 3, 3, 6], 1)
+    expression = torch.from_numpy(np.stack([frame.expression for frame in frames])).float()
+    still = torch.zeros(len(frames), 3)
+    dataset.parameters = HeadParameters(expression, rotation, neck, jaw, eyes, still, still)
+    assert dataset.shape is not None
+    dataset.fields = {
+        "shape_params": tuple(dataset.shape.shape),
+        "expression": tuple(expression.shape),
+        "pose": tuple(pose.shape),
+        "world_mat": (len(frames), 3, 4),
     }
 
 
-def _picture(folder: DataFolder, name: str, stem: str) -> Path:
-    """The file with one of the suffixes that pictures have; the usual name where there is none."""
-    found = [folder.root / name / f"{stem}{suffix}" for suffix in PICTURES]
-    return folder.contained(next((path for path in found if path.exists()), found[0]))
-
-
-def _intrinsics(path: Path, content: dict[str, Any]) -> tuple[list[float], list[float]]:
+def _intrinsics(path: Path, content: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
     """Focal lengths and principal point in units of the picture's size, as an ordinary camera has them."""
     intrinsics = numbers(path, "", content, "intrinsics", (4,))
     if abs(intrinsics[3]) > 1:
         intrinsics = intrinsics / OLD_PICTURE
     if not (intrinsics[0] < 0 < intrinsics[1]):
         raise InputError(f"{path}: intrinsics must have fx < 0 < fy, and are {intrinsics.tolist()}")
-    return np.abs(intrinsics[:2]).tolist(), intrinsics[2:].tolist()
+    return np.abs(intrinsics[:2]), intrinsics[2:]

@@ -24,15 +24,15 @@ import numpy as np
 from stavatar.errors import InputError
 from stavatar.sequence.dataset import Dataset, Lens, View
 from stavatar.sequence.untrusted import DataFolder, Faults, field, frame_list, number, number_in, rigid
-from stavatar.sequence.vhap import MAIN, first_frame
 
+MAIN = "transforms.json"
 EXPRESSIONS = 100
 MOST_TEXT_BYTES = 1 << 20
 
 
 def recognise(folder: DataFolder) -> bool:
     """Whether the first frame names an expression file or a mesh."""
-    return bool({"exp_path", "mesh_path"} & first_frame(folder, MAIN).keys())
+    return bool({"exp_path", "mesh_path"} & folder.first_frame(MAIN).keys())
 
 
 def open_insta(folder: DataFolder) -> Dataset:
@@ -63,8 +63,8 @@ def open_insta(folder: DataFolder) -> Dataset:
         height=height,
         faults=faults,
         fields={"transform_matrix": (len(views), 4, 4)},
-        why_not="INSTA's export has no identity, jaw or gaze: put the tracker's `checkpoint` folder beside `images`, "
-        "or run `stavatar reconstruct` on it to track its pictures anew",
+        why_not="INSTA's export has no identity, jaw or gaze, unless the tracker's `checkpoint` folder is put beside "
+        "`images`",
     )
     if expressions:
         dataset.fields["exp"] = (expressions, EXPRESSIONS)

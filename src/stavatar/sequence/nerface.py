@@ -16,6 +16,7 @@ the order of their numbers (train and val are drawn from the same stretch of vid
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,6 @@ import numpy as np
 from stavatar.errors import InputError
 from stavatar.sequence.dataset import Dataset, Lens, View
 from stavatar.sequence.untrusted import (
-    PICTURES,
     DataFolder,
     Faults,
     field,
@@ -33,44 +33,50 @@ from stavatar.sequence.untrusted import (
     numbers,
     picture_head,
 )
-from stavatar.sequence.vhap import first_frame
 
 SPLITS = ("train", "val", "test")
 
 
 def recognise(folder: DataFolder) -> bool:
     """Whether frames of the training split carry expressions."""
-    return "expression" in first_frame(folder, "transforms_train.json")
+    return "expression" in folder.first_frame("transforms_train.json")
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """One element of a list ``frames``: where it stands, and its picture."""
+
+    split: str
+    path: Path
+    where: str
+    content: dict[str, Any]
+    image: Path
+
+    @property
+    def number(self) -> int:
+        return number_in(self.image) or 0
 
 
 def open_nerface(folder: DataFolder) -> Dataset:
     """Frames and cameras; expressions are only looked at."""
     faults = Faults()
-    found: list[tuple[int, str, Path, dict[str, Any], Path, str]] = []
-    for split in SPLITS:
-        name = f"transforms_{split}.json"
-        path = folder.root / name
-        if folder.has(name):
-            for i, entry in enumerate(frame_list(path, folder.json(name))):
-                with faults.collected():
-                    image = _picture(folder, path, f"frames[{i}]", entry)
-                    found.append((number_in(image) or 0, split, image, entry, path, f"frames[{i}]"))
-    found.sort(key=lambda item: item[0])
+    entries = sorted(_entries(folder, faults), key=lambda entry: entry.number)
     size, width = (0, 0), 0
-    if found:
+    if entries:
         with faults.collected():
-            size, _ = picture_head(found[0][2])
+            size, _ = picture_head(entries[0].image)
     views: list[View] = []
-    split_of: dict[str, list[int]] = {split: [] for split in SPLITS}
-    for frame_id, split, image, entry, path, where in found:
+    split: dict[str, list[int]] = {name: [] for name in SPLITS}
+    for entry in entries:
         with faults.collected():
-            lens = _lens(path, where, entry, folder.json(path.name), size)
-            expression = numbers(path, where, entry, "expression", (None,))
+            lens = _lens(entry, folder.json(entry.path.name), size)
+            expression = numbers(entry.path, entry.where, entry.content, "expression", (None,))
             width = width or len(expression)
             if len(expression) != width:
-                raise InputError(f"{path}: {where}.expression has {len(expression)} numbers, and others {width}")
-            split_of[split].append(len(views))
-            views.append(View(image, None, lens, len(views), frame_id))
+                found = f"{entry.where}.expression has {len(expression)} numbers"
+                raise InputError(f"{entry.path}: {found}, and others {width}")
+            split[entry.split].append(len(views))
+            views.append(View(entry.image, None, lens, len(views), entry.number))
     return Dataset(
         format="nerface",
         folder=folder.root,
@@ -80,26 +86,34 @@ def open_nerface(folder: DataFolder) -> Dataset:
         height=size[1],
         faults=faults,
         fields={"expression": (len(views), width), "transform_matrix": (len(views), 4, 4)},
-        split=split_of,
-        why_not="NerFace's expressions are not FLAME's and there is no identity: run `stavatar reconstruct` on it to "
-        "track its pictures anew",
+        split=split,
+        why_not="NerFace's expressions are not FLAME's, and there is no identity",
     )
 
 
-def _picture(folder: DataFolder, path: Path, where: str, entry: Any) -> Path:
-    """The file of ``file_path``, which has no suffix."""
-    stem = folder.file(path, f"{where}.file_path", field(path, where, entry, "file_path", str))
-    found = [stem.with_name(f"{stem.name}{suffix}") for suffix in PICTURES]
-    return folder.contained(next((file for file in found if file.exists()), found[0]))
+def _entries(folder: DataFolder, faults: Faults) -> list[_Entry]:
+    """The frames of all splits; their ``file_path`` has no suffix."""
+    entries = []
+    for split in SPLITS:
+        name = f"transforms_{split}.json"
+        path = folder.root / name
+        if folder.has(name):
+            for i, content in enumerate(frame_list(path, folder.json(name))):
+                where = f"frames[{i}]"
+                with faults.collected():
+                    text = field(path, where, content, "file_path", str)
+                    image = folder.picture(folder.file(path, f"{where}.file_path", text))
+                    entries.append(_Entry(split, path, where, content, image))
+    return entries
 
 
-def _lens(path: Path, where: str, entry: Any, content: dict[str, Any], size: tuple[int, int]) -> Lens:
+def _lens(entry: _Entry, main: dict[str, Any], size: tuple[int, int]) -> Lens:
     """A proper camera in the world mirrored in x, where fx < 0 asks for that."""
-    own = entry if "intrinsics" in entry else content
-    fx, fy, cx, cy = numbers(path, where if own is entry else "", own, "intrinsics", (4,)).tolist()
+    path, where = entry.path, entry.where
+    fx, fy, cx, cy = numbers(path, "", main, "intrinsics", (4,)).tolist()
     if fx == 0 or fy <= 0:
         raise InputError(f"{path}: intrinsics must have fx other than 0 and fy > 0, and are {[fx, fy, cx, cy]}")
-    pose = numbers(path, where, entry, "transform_matrix", (4, 4))
+    pose = numbers(path, where, entry.content, "transform_matrix", (4, 4))
     rotation = pose[:3, :3]
     if not np.allclose(rotation @ rotation.T, np.eye(3), atol=1e-3) or not np.allclose(pose[3], [0, 0, 0, 1]):
         raise InputError(f"{path}: {where}.transform_matrix must be a 4 x 4 rotation and translation")

@@ -61,5 +61,5 @@ def open_pictures(folder: DataFolder) -> Dataset:
         width=size[0],
         height=size[1],
         faults=faults,
-        why_not="plain pictures come without head parameters: run `stavatar reconstruct` or `stavatar track` on them",
+        why_not="plain pictures come without head parameters",
     )

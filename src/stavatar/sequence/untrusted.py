@@ -120,6 +120,16 @@ class DataFolder:
                 return path
         raise InputError(f"{origin}: {where} must be a path inside the data set, not {text!r}")
 
+    def picture(self, path: Path) -> Path:
+        """The picture whose path without suffix is given; ``.png`` where there is none."""
+        found = [path.with_name(f"{path.name}{suffix}") for suffix in PICTURES]
+        return self.contained(next((file for file in found if file.exists()), found[0]))
+
+    def first_frame(self, name: str) -> dict[str, Any]:
+        """The first entry of ``frames`` of a JSON file; an empty one where there is none, or no such file."""
+        frames = self.json(name).get("frames") if self.has(name) else None
+        return frames[0] if isinstance(frames, list) and frames and isinstance(frames[0], dict) else {}
+
     def listing(self, name: str, suffixes: tuple[str, ...]) -> list[Path]:
         """Files of a subfolder ("." for the data set's own) with one of the suffixes, numbers in names by value."""
         folder = self.root / name

@@ -75,13 +75,7 @@ OPENGL = np.diag([1.0, -1.0, -1.0, 1.0])
 
 def recognise(folder: DataFolder) -> bool:
     """Whether the first frame of one of the transforms files names a parameter file."""
-    return any("flame_param_path" in first_frame(folder, name) for name in (MAIN, *_split_files()))
-
-
-def first_frame(folder: DataFolder, name: str) -> dict[str, Any]:
-    """The first entry of ``frames`` of a JSON file; an empty one where there is none, or no such file."""
-    frames = folder.json(name).get("frames") if folder.has(name) else None
-    return frames[0] if isinstance(frames, list) and frames and isinstance(frames[0], dict) else {}
+    return any("flame_param_path" in folder.first_frame(name) for name in (MAIN, *_split_files()))
 
 
 def _split_files() -> list[str]:
