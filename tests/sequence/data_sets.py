@@ -22,7 +22,7 @@ from stavatar.head.parameters import HeadParameters
 FRAMES, VERTICES = 4, 30
 
 
-def tiny_flame(shapes: int, expressions: int, name: str = "flame2020-tiny") -> HeadModel:
+def tiny_flame(shapes: int, expressions: int, name: str = "flame-2020-tiny") -> HeadModel:
     """A cloud of 30 points with made-up bases and FLAME's five joints, about as large as a head."""
     rng = np.random.default_rng(5)
     weights = rng.random((VERTICES, 5)) ** 4

@@ -106,7 +106,7 @@ class TestTraining:
         turned = Camera.orbit(torch.zeros(3), 1.0, torch.linspace(0, 0.3, 10), torch.zeros(10), 128.0, 64, 64)
         foreign = replace(small_sequence, head_model="flame-2023", camera=turned)
         write_sequence(foreign, tmp_path / "theirs")
-        monkeypatch.setattr(head, "name", "flame2023-0123")
+        monkeypatch.setattr(head, "name", "flame-2023-0123abcd")
         monkeypatch.setattr(pipeline, "load_head", lambda name: head)
         for stage in ("train", "evaluate", "require_tools"):
             monkeypatch.setattr(pipeline, stage, lambda *_, **__: None)
@@ -114,7 +114,7 @@ class TestTraining:
             tmp_path / "theirs", tmp_path / "run", config.preset("cpu"), device=torch.device("cpu")
         )
         written = read_sequence(run.sequence)
-        assert written.head_model == "flame2023-0123" and len(written.camera) == 1
+        assert written.head_model == "flame-2023-0123abcd" and len(written.camera) == 1
         before = turned.project(head(small_sequence.shape, small_sequence.parameters).vertices)
         after = written.camera.project(
             head(

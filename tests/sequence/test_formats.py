@@ -363,21 +363,16 @@ class TestFitToHead:
 
     def test_coefficients_that_the_head_lacks_are_told_of(self, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
         data_sets.write_vhap(tmp_path, Truth.make())
-        fitted = fit_to_head(read_data(tmp_path), data_sets.tiny_flame(100, 50, "flame2023-tiny"))
+        fitted = fit_to_head(read_data(tmp_path), data_sets.tiny_flame(100, 50, "flame-2023-tiny"))
         assert fitted.parameters.expression.shape == (FRAMES, 50)
-        told = capsys.readouterr().err
-        assert "expression has 100 coefficients, and the head 50" in told and "flame-2023, and" not in told
-
-    def test_another_version_is_told_of(self, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
-        data_sets.write_vhap(tmp_path, Truth.make())
-        fit_to_head(read_data(tmp_path), data_sets.tiny_flame(300, 100, "flame2020-tiny"))
-        assert "tracked with flame-2023" in capsys.readouterr().err
+        assert "expression has 100 coefficients, and the head 50" in capsys.readouterr().err
 
     def test_another_head_is_refused(self, tmp_path: Path) -> None:
         data_sets.write_vhap(tmp_path, Truth.make())
         sequence = read_data(tmp_path)
-        with pytest.raises(InputError, match="'flame-2023', not 'embedded-1'"):
-            fit_to_head(sequence, data_sets.tiny_flame(300, 100, "embedded-1"))
+        for other in ("embedded-1", "flame-2020-0123abcd"):
+            with pytest.raises(InputError, match=f"'flame-2023', not '{other}'"):
+                fit_to_head(sequence, data_sets.tiny_flame(300, 100, other))
         own = replace(sequence, head_model="embedded-1")
         assert fit_to_head(own, data_sets.tiny_flame(300, 100, "embedded-1")) is own
 

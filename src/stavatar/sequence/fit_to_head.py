@@ -14,31 +14,21 @@ from stavatar.progress import warn
 from stavatar.rotations import axis_angle_to_matrix, matrix_to_axis_angle
 from stavatar.sequence.sequence import Sequence
 
-FLAME = "flame"
-"""How the names of all versions of FLAME begin."""
-
 
 def fit_to_head(sequence: Sequence, head: HeadModel) -> Sequence:
-    """A sequence tracked with some version of FLAME, for the FLAME that is loaded.
+    """A sequence that names only the version of its head model, ``flame-2023``, for the file of it that is loaded.
 
     Coefficients that the data do not have are zero; those that the head does not have are left out with a warning.
     Where a single camera moves, its motion is given to the head (:func:`with_still_camera`). A sequence that was made
     with this very head is returned as it is.
 
     Raises:
-        InputError: the sequence belongs to another kind of head.
+        InputError: the sequence belongs to another head model.
     """
     if sequence.head_model == head.name:
         return sequence
-    if not (sequence.head_model.startswith(FLAME) and head.name.startswith(FLAME)):
-        raise InputError(
-            f"the sequence {sequence.name!r} was tracked with head {sequence.head_model!r}, not {head.name!r}"
-        )
-    if _version(sequence.head_model) not in head.name:
-        warn(
-            f"{sequence.name} was tracked with {sequence.head_model}, and the head is {head.name}: their expressions "
-            "differ, so faces will be off a little"
-        )
+    if not head.name.startswith(f"{sequence.head_model}-"):
+        raise InputError(f"{sequence.name} was tracked with the head model {sequence.head_model!r}, not {head.name!r}")
     expression = _of_width(sequence.parameters.expression, head.expression_count, "expression")
     fitted = replace(
         sequence,
@@ -48,11 +38,6 @@ def fit_to_head(sequence: Sequence, head: HeadModel) -> Sequence:
         history={**sequence.history, "parameters_of": sequence.head_model},
     )
     return with_still_camera(fitted, head)
-
-
-def _version(name: str) -> str:
-    """``flame-2020`` -> ``2020``; empty, which every name contains, where there is none."""
-    return name.removeprefix(FLAME).lstrip("-")[:4]
 
 
 def _of_width(values: Tensor, width: int, name: str) -> Tensor:
@@ -69,8 +54,8 @@ def with_still_camera(sequence: Sequence, head: HeadModel) -> Sequence:
     A point x of the world is seen at R x + t. The still camera [R0 | t0] sees it there if the world is moved first:
     R0 (A x + b) + t0 = R x + t for A = R0ᵀ R and b = R0ᵀ (t - t0). The head model turns by its root rotation Q about
     the root joint j, and shifts by T: x = Q (v - j) + j + T. So A x + b = A Q (v - j) + j + (A (j + T) + b - j): the
-    new rotation is A Q, the new translation A (j + T) + b - j. The still camera looks along -z and sees the joint of
-    the neutral head where the moving ones saw the joint in the median.
+    new rotation is A Q, the new translation A (j + T) + b - j. The still camera looks along -z and sees the joint,
+    not moved, where the moving ones saw it in the median.
 
     Sequences of several cameras, whose intrinsics change, or whose camera stays still already are returned as they are.
     """
@@ -78,16 +63,14 @@ def with_still_camera(sequence: Sequence, head: HeadModel) -> Sequence:
     constant = (camera.focal == camera.focal[:1]).all() and (camera.center == camera.center[:1]).all()
     if len(camera) == 1 or sequence.views is not None or not constant:
         return sequence
-    device = head.template.device
-    root = head(sequence.shape.to(device), head.neutral(1)).joints[0, JOINTS.index("root")].to(camera.focal.device)
+    moved = _root_joints(sequence, head)  # j + T: no rotation moves the root joint
+    joint = moved - sequence.parameters.translation.double()
     rotation, shift = camera.world_to_camera[:, :3, :3].double(), camera.world_to_camera[:, :3, 3].double()
-    joint = root.double()
-    moved = joint + sequence.parameters.translation.double()
 
     seen = torch.einsum("bij,bj->bi", rotation, moved) + shift
     still = torch.eye(4, dtype=torch.float64)
     still[:3, :3] = torch.diag(torch.tensor([1.0, -1.0, -1.0], dtype=torch.float64))
-    still[:3, 3] = seen.median(0).values - still[:3, :3] @ joint
+    still[:3, 3] = seen.median(0).values - still[:3, :3] @ joint.mean(0)
 
     turn = still[:3, :3].T @ rotation
     offset = (shift - still[:3, 3]) @ still[:3, :3]
@@ -102,3 +85,11 @@ def with_still_camera(sequence: Sequence, head: HeadModel) -> Sequence:
         camera=single,
         history={**sequence.history, "camera_motion": "given to the head"},
     )
+
+
+def _root_joints(sequence: Sequence, head: HeadModel) -> Tensor:
+    """The root joint of the posed head in every frame [T, 3]: FLAME's joints follow the expression."""
+    device, root = head.template.device, JOINTS.index("root")
+    some_at_once = torch.arange(len(sequence)).split(64)
+    shape, parameters = sequence.shape.to(device), sequence.parameters.to(device)
+    return torch.cat([head(shape, parameters[some]).joints[:, root] for some in some_at_once]).cpu().double()
