@@ -46,6 +46,14 @@ class TestDetection:
         getattr(data_sets, f"write_{name}")(tmp_path / "subject", Truth.make())
         assert detect(tmp_path / "subject") == name
 
+    def test_a_broken_first_entry_does_not_hide_the_format(self, tmp_path: Path) -> None:
+        data_sets.write_vhap(tmp_path, Truth.make())
+        for name in ("", "_train"):
+            data_sets.edit_json(tmp_path / f"transforms{name}.json", lambda main: main["frames"][0].clear())
+        dataset = open_dataset(tmp_path)
+        assert dataset.format == "vhap"
+        assert dataset.faults.sentences == [f"{tmp_path / 'transforms.json'}: frames[0].timestep_index is missing"]
+
     def test_plain_pictures(self, tmp_path: Path) -> None:
         data_sets.picture(tmp_path / "images/1.png", 64, 64)
         assert detect(tmp_path) == detect(tmp_path / "images") == "pictures"

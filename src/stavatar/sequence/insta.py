@@ -31,8 +31,8 @@ MOST_TEXT_BYTES = 1 << 20
 
 
 def recognise(folder: DataFolder) -> bool:
-    """Whether the first frame names an expression file or a mesh."""
-    return bool({"exp_path", "mesh_path"} & folder.first_frame(MAIN).keys())
+    """Whether frames name expression files or meshes."""
+    return bool({"exp_path", "mesh_path"} & folder.frame_keys(MAIN))
 
 
 def open_insta(folder: DataFolder) -> Dataset:

@@ -39,7 +39,7 @@ SPLITS = ("train", "val", "test")
 
 def recognise(folder: DataFolder) -> bool:
     """Whether frames of the training split carry expressions."""
-    return "expression" in folder.first_frame("transforms_train.json")
+    return "expression" in folder.frame_keys("transforms_train.json")
 
 
 @dataclass(frozen=True)

@@ -125,10 +125,11 @@ class DataFolder:
         found = [path.with_name(f"{path.name}{suffix}") for suffix in PICTURES]
         return self.contained(next((file for file in found if file.exists()), found[0]))
 
-    def first_frame(self, name: str) -> dict[str, Any]:
-        """The first entry of ``frames`` of a JSON file; an empty one where there is none, or no such file."""
+    def frame_keys(self, name: str) -> set[str]:
+        """What entries of ``frames`` in a JSON file are made of: the keys of the first hundred, as any may be broken."""
         frames = self.json(name).get("frames") if self.has(name) else None
-        return frames[0] if isinstance(frames, list) and frames and isinstance(frames[0], dict) else {}
+        some = frames[:100] if isinstance(frames, list) else []
+        return {key for frame in some if isinstance(frame, dict) for key in frame}
 
     def listing(self, name: str, suffixes: tuple[str, ...]) -> list[Path]:
         """Files of a subfolder ("." for the data set's own) with one of the suffixes, numbers in names by value."""

@@ -74,8 +74,8 @@ OPENGL = np.diag([1.0, -1.0, -1.0, 1.0])
 
 
 def recognise(folder: DataFolder) -> bool:
-    """Whether the first frame of one of the transforms files names a parameter file."""
-    return any("flame_param_path" in folder.first_frame(name) for name in (MAIN, *_split_files()))
+    """Whether frames of one of the transforms files name parameter files."""
+    return any("flame_param_path" in folder.frame_keys(name) for name in (MAIN, *_split_files()))
 
 
 def _split_files() -> list[str]:
