@@ -126,7 +126,7 @@ class DataFolder:
         return self.contained(next((file for file in found if file.exists()), found[0]))
 
     def frame_keys(self, name: str) -> set[str]:
-        """What entries of ``frames`` in a JSON file are made of: the keys of the first hundred, as any may be broken."""
+        """The keys of the first hundred entries of ``frames`` in a JSON file: any single one may be broken."""
         frames = self.json(name).get("frames") if self.has(name) else None
         some = frames[:100] if isinstance(frames, list) else []
         return {key for frame in some if isinstance(frame, dict) for key in frame}
