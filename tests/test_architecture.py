@@ -25,7 +25,7 @@ ALLOWED: dict[str, set[str]] = {
     # what is posed, what is drawn, what was seen
     "head": {"errors", "rotations"},
     "splat": {"camera", "errors", "rotations"},
-    "sequence": {"camera", "errors", "files", "head", "progress"},
+    "sequence": {"camera", "errors", "files", "head", "progress", "rotations"},
     # video in, sequence out
     "capture": {"assets", "errors", "files", "head", "progress"},
     "synth": {"camera", "capture", "errors", "files", "head", "mesh", "progress", "rotations", "sequence"},
@@ -43,15 +43,17 @@ ALLOWED: dict[str, set[str]] = {
         *("avatar", "camera", "config", "density", "errors", "evaluation", "files", "head", "mesh", "progress"),
         *("sequence", "splat", "training.losses"),
     },
+    # data sets of other programs, in and out
+    "data": {"assets", "capture", "errors", "head", "sequence"},
     # everything put together
     "run": {"config", "errors", "files"},
     "report": {"config", "errors", "evaluation", "files", "run"},
     "doctor": {"assets", "config"},
     "pipeline": {
-        *("assets", "avatar", "camera", "capture", "config", "errors", "evaluation", "files", "head", "progress"),
-        *("report", "run", "sequence", "synth", "tracking", "training"),
+        *("assets", "avatar", "camera", "capture", "config", "data", "errors", "evaluation", "files", "head"),
+        *("progress", "report", "run", "sequence", "synth", "tracking", "training"),
     },
-    "cli": {"assets", "config", "doctor", "errors", "files", "pipeline", "report", "run"},
+    "cli": {"assets", "config", "data", "doctor", "errors", "files", "pipeline", "report", "run"},
 }
 """Room -> the other rooms that it may import. A room is a folder or a module, and the longest name counts."""
 
