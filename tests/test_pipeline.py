@@ -212,7 +212,7 @@ def test_re_enacting_a_driver(finished, monkeypatch):
         return FaceReadings(*(value.repeat(len(pictures), 0) for value in vars(face).values()))
 
     monkeypatch.setattr(measure.assets, "path", lambda name: name)
-    monkeypatch.setattr(measure, "read_faces", read)
+    monkeypatch.setattr("stavatar.capture.faces.read_faces", read)
     sequence = read_sequence(finished.sequence)
     avatar, _ = load_avatar(finished.avatar)
     renders = sequence.images[sequence.test]

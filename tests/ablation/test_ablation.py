@@ -45,9 +45,10 @@ def source(small_sequence, tmp_path_factory):
 
 
 @pytest.fixture(scope="module", autouse=True)
-def no_assets(tmp_path_factory):
-    """No LPIPS weights, which would take most of the time."""
+def quickly(tmp_path_factory):
+    """No model files and few repeats of what is timed, which would take most of the time."""
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("stavatar.evaluation.speed.MOST_SECONDS", 0.0)
         patch.setenv("STAVATAR_CACHE", str(tmp_path_factory.mktemp("cache")))
         yield
 

@@ -131,7 +131,8 @@ def _in_this_process(trials: list[Trial], device: torch.device) -> dict[str, str
         except Exception as error:  # one row must not take the others along, whatever is wrong with it
             write_text(trial.log, traceback.format_exc())
             failures[trial.name] = f"{type(error).__name__}: {error} (see {trial.log})"
-        gc.collect()  # what is held in cycles keeps memory of the GPU, which triggers no collection by itself
+        if device.type == "cuda":
+            gc.collect()  # what is held in cycles keeps memory of the GPU, which triggers no collection by itself
     return failures
 
 
