@@ -49,11 +49,16 @@ ALLOWED: dict[str, set[str]] = {
     "run": {"config", "errors", "files"},
     "report": {"config", "errors", "evaluation", "files", "run"},
     "doctor": {"assets", "config"},
+    "run_pictures": {"avatar", "errors", "evaluation", "files", "head", "run", "sequence"},
     "pipeline": {
         *("assets", "avatar", "camera", "capture", "config", "data", "errors", "evaluation", "files", "head"),
-        *("progress", "report", "run", "sequence", "synth", "tracking", "training"),
+        *("progress", "report", "run", "run_pictures", "sequence", "synth", "tracking", "training"),
     },
-    "cli": {"assets", "config", "data", "doctor", "errors", "files", "pipeline", "report", "run"},
+    "ablation": {
+        *("avatar", "config", "errors", "evaluation", "files", "head", "pipeline", "progress", "run", "run_pictures"),
+        *("sequence", "training"),
+    },
+    "cli": {"ablation", "assets", "config", "data", "doctor", "errors", "files", "pipeline", "report", "run"},
 }
 """Room -> the other rooms that it may import. A room is a folder or a module, and the longest name counts."""
 

@@ -358,6 +358,7 @@ OPTIONS = {
     "track": ["--out", "--preset", "--set", "--protocol", "--holdout", "--resume"],
     "train": ["--out", "--preset", "--set", "--protocol", "--holdout", "--device", "--resume"],
     "evaluate": ["--protocol", "--driver", "--device"],
+    "ablate": ["--out", "--rows", "--row", "--seeds", "--preset", "--set", "--device", "--jobs", "--resume"],
     "render": ["--out", "--size", "--orbit", "--yaw", "--pitch", "--frames", "--hard", "--device"],
     "synth": ["--out", "--sequence", "--style", "--frames", "--size", "--seed", "--noise"],
     "assets": ["--list"],

@@ -152,6 +152,7 @@ def test_a_finished_run_holds_these_files_and_no_others(finished):
         "curve.json",
         "density.json",
         "inputs.json",
+        "pictures",
         "report.html",
         "results.json",
         "sequence",
@@ -211,7 +212,7 @@ def test_re_enacting_a_driver(finished, monkeypatch):
         return FaceReadings(*(value.repeat(len(pictures), 0) for value in vars(face).values()))
 
     monkeypatch.setattr(measure.assets, "path", lambda name: name)
-    monkeypatch.setattr(measure, "read_faces", read)
+    monkeypatch.setattr("stavatar.capture.faces.read_faces", read)
     sequence = read_sequence(finished.sequence)
     avatar, _ = load_avatar(finished.avatar)
     renders = sequence.images[sequence.test]
@@ -344,7 +345,7 @@ def test_a_tracked_run_without_its_overlay_gets_it_on_resume(source, settings, t
     run = Run.start(tmp_path / "run", settings, {}, resume=False)
     with run.timed("tracking"):
         write_sequence(small_sequence, run.sequence)
-    monkeypatch.setattr(pipeline, "capture", lambda *_, **__: pytest.fail("captured again"))
+    monkeypatch.setattr("stavatar.capture.capture", lambda *_, **__: pytest.fail("captured again"))
     pipeline.track(tmp_path / "clip.mp4", run, settings)
     frames, _ = decoded(run.tracking_video)
     assert len(frames) == len(small_sequence)

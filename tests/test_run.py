@@ -140,3 +140,22 @@ def test_errors_of_ours_leave_the_run_for_looking_at(tmp_path):
     with pytest.raises(TrainingError), run.cleared_if_unused():
         raise TrainingError("any error meant for the user clears it")
     assert not run.folder.exists()
+
+
+def test_a_run_may_share_the_sequence_of_another(tmp_path):
+    """However the two are named from, and wherever they are moved to together."""
+    whole = Run.start(tmp_path / "out", CONFIG, {}, resume=False)
+    run = Run.start(tmp_path / "out" / "row" / "seed0", OTHER, {}, resume=False, shared=whole)
+    assert whole.sequence == tmp_path / "out" / "sequence"
+    assert run.sequence.resolve() == whole.sequence.resolve()
+    (tmp_path / "out").rename(tmp_path / "moved")
+    assert Run.open(tmp_path / "moved" / "row" / "seed0").sequence.resolve() == tmp_path / "moved" / "sequence"
+
+
+def test_a_run_with_a_shared_sequence_is_not_taken_up_as_one_with_its_own(tmp_path):
+    """Else the sequence of all would be overwritten by that of one."""
+    whole = Run.start(tmp_path / "out", CONFIG, {}, resume=False)
+    Run.start(tmp_path / "out" / "run", CONFIG, {}, resume=False, shared=whole)
+    with pytest.raises(InputError, match="holds a run with shared_sequence"):
+        Run.start(tmp_path / "out" / "run", CONFIG, {}, resume=True)
+    assert Run.start(tmp_path / "out" / "run", CONFIG, {}, resume=True, shared=whole).sequence.name == "sequence"

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from stavatar import assets
-from stavatar.capture.matte import cut_out
-from stavatar.capture.video import ImageFiles, Source, open_source
 from stavatar.errors import InputError, StavatarError
 from stavatar.head import load_head
 from stavatar.sequence import Sequence, split_holdout, write_sequence
 from stavatar.sequence.formats import open_dataset, read_data
 from stavatar.sequence.inspection import inspect_dataset
+
+if TYPE_CHECKING:  # tracked sequences are read also where there are no packages for video
+    from stavatar.capture.video import Source
 
 
 def open_recording(path: Path) -> Source:
@@ -24,6 +25,8 @@ def open_recording(path: Path) -> Source:
     Raises:
         InputError: it cannot be read, or shows one moment from several cameras.
     """
+    from stavatar.capture.video import ImageFiles, open_source
+
     path = Path(path)
     if not path.is_dir():
         return open_source(path)
@@ -40,6 +43,8 @@ def open_recording(path: Path) -> Source:
 
 def inspect_data(path: Path) -> dict[str, Any]:
     """What is at `path`: see :func:`stavatar.sequence.inspection.inspect_dataset`; of a video, its size and length."""
+    from stavatar.capture.video import open_source
+
     path = Path(path)
     if not path.is_dir():
         first = next(open_source(path).frames(), None)
@@ -105,4 +110,6 @@ def read_tracked(path: Path, *, camera: str | None = None) -> Sequence:
 
 def _cut_out(pictures: Iterable[np.ndarray]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """The person in pictures of data sets without mattes."""
+    from stavatar.capture.matte import cut_out
+
     return cut_out(pictures, assets.path("selfie_segmenter"))

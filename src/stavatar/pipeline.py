@@ -1,6 +1,9 @@
 """The stages from a video to a measured avatar, each writing its product into a run's folder.
 
 Every stage can be left out when its product is already there, which is all that resuming needs.
+
+Packages for video and face detection are imported where a video is read or written, so that training and measuring on a
+tracked sequence do without them, as on a rented machine with a GPU, torch and little else.
 """
 
 from __future__ import annotations
@@ -20,12 +23,12 @@ from stavatar import assets
 from stavatar.avatar.avatar import render
 from stavatar.avatar.storage import DESCRIPTION, Motion, load_avatar, save_avatar
 from stavatar.camera import Camera
-from stavatar.capture import capture, write_video
 from stavatar.config import Config
 from stavatar.data import open_recording, read_tracked
 from stavatar.errors import BackendError, InputError
+from stavatar.evaluation.drawing.canvas import to_uint8
 from stavatar.evaluation.measure import measure_avatar
-from stavatar.evaluation.pictures import Example, choose_examples, comparison_video, contact_sheet, to_uint8
+from stavatar.evaluation.pictures import Example, choose_examples, comparison_video, contact_sheet
 from stavatar.evaluation.results import assemble_results
 from stavatar.files import write_json
 from stavatar.head import load_embedded_head, load_embedded_landmarks, load_head
@@ -33,12 +36,10 @@ from stavatar.head.model import JOINTS
 from stavatar.progress import remark, stage
 from stavatar.report.page import write_report
 from stavatar.run import Run
+from stavatar.run_pictures import draw_run
 from stavatar.sequence import check_replaceable, protocols, read_sequence, write_sequence
 from stavatar.sequence.fit_to_head import fit_to_head
 from stavatar.sequence.protocols import Protocol
-from stavatar.synth import Style, make_performance, tracked_sequence, write_performance
-from stavatar.tracking import track_landmarks
-from stavatar.tracking.overlay import overlay_frames
 from stavatar.training import checkpoint
 from stavatar.training.trainer import Trainer
 
@@ -172,8 +173,26 @@ def train_sequence(
     device: torch.device,
     resume: bool = False,
 ) -> Run:
-    """A tracked sequence, in any of the formats of :mod:`stavatar.sequence.formats` -> avatar -> results.
+    """A tracked sequence from elsewhere -> avatar -> results; see :func:`take_sequence`."""
+    run = take_sequence(source, folder, config, holdout=holdout, protocol=protocol, device=device, resume=resume)
+    train(run, config, device=device)
+    evaluate(run, device=device)
+    return run
 
+
+def take_sequence(
+    source: Path,
+    folder: Path,
+    config: Config,
+    *,
+    holdout: int | None = None,
+    protocol: str | None = None,
+    device: torch.device,
+    resume: bool = False,
+) -> Run:
+    """A run that holds a tracked sequence from elsewhere and is ready to train on `device`.
+
+    The sequence may be in any of the formats of :mod:`stavatar.sequence.formats`.
     Its own split is kept, unless `holdout` or `protocol` ask for another; where it has none, a fifth is held out.
     """
     sequence = read_tracked(source)
@@ -185,8 +204,6 @@ def train_sequence(
     if not run.done("tracking"):
         with run.timed("tracking"):
             write_sequence(sequence, run.sequence, overwrite=True)
-    train(run, config, device=device)
-    evaluate(run, device=device)
     return run
 
 
@@ -194,6 +211,10 @@ def track(
     video: Path, run: Run, config: Config, *, protocol: Protocol = protocols.CUSTOM, holdout: int | None = None
 ) -> None:
     """Video -> ``sequence/`` and ``tracking.mp4``."""
+    from stavatar.capture import capture, write_video
+    from stavatar.tracking import track_landmarks
+    from stavatar.tracking.overlay import overlay_frames
+
     if run.done("tracking_video"):
         return
     head, landmarks = load_embedded_head(), load_embedded_landmarks()
@@ -237,14 +258,23 @@ def train(run: Run, config: Config, *, device: torch.device) -> None:
     (run.folder / checkpoint.NAME).unlink(missing_ok=True)
 
 
-def evaluate(run: Run, *, device: torch.device, protocol: str | None = None, driver: Path | None = None) -> None:
-    """``avatar/`` and ``sequence/`` -> ``results.json``, ``contact_sheet.png``, ``side_by_side.mp4``, ``report.html``.
+def evaluate(
+    run: Run,
+    *,
+    device: torch.device,
+    protocol: str | None = None,
+    driver: Path | None = None,
+    video: bool = True,
+) -> None:
+    """``avatar/`` and ``sequence/`` -> ``results.json``, ``contact_sheet.png``, ``pictures/``, ``side_by_side.mp4``,
+    ``report.html``.
 
     Args:
         run: with an avatar.
         device: where to measure.
         protocol: refuse to measure unless the run's split is the one that this protocol asks for.
         driver: a tracked sequence of another performance, to measure its re-enactment as well.
+        video: without it there is no ``side_by_side.mp4``, and no package that writes videos is needed.
 
     Raises:
         InputError: something is missing, or does not fit.
@@ -261,7 +291,9 @@ def evaluate(run: Run, *, device: torch.device, protocol: str | None = None, dri
         shown = [(frame, sequence.images[frame], renders[k]) for k, frame in enumerate(sequence.test.tolist())]
         examples = [Example(*shown[k], psnr[k]) for k in choose_examples(psnr)]
         contact_sheet(run.contact_sheet, examples, title=f"{sequence.name}: held-out frames")
-        comparison_video(run.side_by_side, shown, sequence.fps)
+        draw_run(run, sequence, avatar, motion)
+        if video:
+            comparison_video(run.side_by_side, shown, sequence.fps)
     results = assemble_results(
         sequence=sequence,
         measured=measured,
@@ -301,6 +333,8 @@ def render_motion(
         soft: use the offset network.
         device: where to render.
     """
+    from stavatar.capture import write_video
+
     if out.suffix.lower() != ".mp4":
         raise InputError(f"{out}: the video's name must end in .mp4")
     avatar, motion = load_avatar(folder if (folder / DESCRIPTION).exists() else folder / "avatar", device)
@@ -361,6 +395,8 @@ def synthesise(
     Returns:
         The truth's path; None where no video was asked for.
     """
+    from stavatar.synth import Style, make_performance, tracked_sequence, write_performance
+
     if out is None and sequence is None:
         raise InputError("nothing to write: give a video with --out, a folder with --sequence, or both")
     if out is not None and out.suffix.lower() != ".mp4":

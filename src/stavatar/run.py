@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,6 +13,8 @@ from stavatar.config import Config
 from stavatar.errors import InputError, StavatarError
 from stavatar.files import read_json, write_json
 
+_SHARED = "shared_sequence"
+
 
 class Run:
     """Paths and stage times of one run.
@@ -19,7 +22,7 @@ class Run:
     ============================  ====================================================
     ``config.yaml``               every setting
     ``inputs.json``               what was processed
-    ``sequence/``                 the tracked frames
+    ``sequence/``                 the tracked frames, unless the run shares those of another one
     ``tracking.mp4``              overlay of the tracked mesh on the frames
     ``checkpoint.safetensors``    state of an unfinished training
     ``curve.json``                loss and PSNR over training
@@ -30,6 +33,7 @@ class Run:
     ``contact_sheet.png``         input, render and error of some held-out frames
     ``side_by_side.mp4``          the same for all of them
     ``report.html``               all of it on one page
+    ``pictures/``                 learning curves, clusters, where Gaussians lie, offset maps
     ``stages.json``               seconds per finished stage
     ============================  ====================================================
     """
@@ -38,7 +42,6 @@ class Run:
         self.folder = Path(folder)
         self.config_path = self.folder / "config.yaml"
         self.inputs_path = self.folder / "inputs.json"
-        self.sequence = self.folder / "sequence"
         self.tracking_video = self.folder / "tracking.mp4"
         self.curve = self.folder / "curve.json"
         self.clusters = self.folder / "clusters.json"
@@ -47,13 +50,21 @@ class Run:
         self.results = self.folder / "results.json"
         self.contact_sheet = self.folder / "contact_sheet.png"
         self.side_by_side = self.folder / "side_by_side.mp4"
+        self.pictures = self.folder / "pictures"
         self.report = self.folder / "report.html"
         self._stages = self.folder / "stages.json"
         self._claimed = False  # by this very process, rather than taken up
         self._made_folder = False
 
     @staticmethod
-    def start(folder: Path, config: Config, inputs: dict[str, str | int | None], *, resume: bool) -> Run:
+    def start(
+        folder: Path,
+        config: Config,
+        inputs: dict[str, str | int | None],
+        *,
+        resume: bool,
+        shared: Run | None = None,
+    ) -> Run:
         """Claim a folder for a new run, or take up the one in it.
 
         Args:
@@ -61,12 +72,16 @@ class Run:
             config: every setting.
             inputs: what is processed, as far as the result depends on it; a resumed run must have the same.
             resume: take up the run that is there.
+            shared: a run whose sequence serves this one too, so that many runs need not each have a copy. The way to it
+                is noted relative to `folder`: the two can be moved, but only together.
 
         Raises:
             InputError: the folder holds a run and `resume` is off, holds something else, cannot be written, or holds a
                 run with other settings or inputs.
         """
         run = Run(folder)
+        if shared is not None:
+            inputs = inputs | {_SHARED: os.path.relpath(shared.sequence, run.folder)}
         try:
             occupied = run.folder.exists() and (not run.folder.is_dir() or any(run.folder.iterdir()))
         except OSError as error:
@@ -90,6 +105,12 @@ class Run:
             write_json(run.inputs_path, inputs)
             configuration.save(config, run.config_path)
         return run
+
+    @property
+    def sequence(self) -> Path:
+        """Folder of the tracked frames: the run's own, or the one that it shares."""
+        inputs = read_json(self.inputs_path) if self.inputs_path.exists() else {}
+        return self.folder / inputs.get(_SHARED, "sequence")
 
     @property
     def seconds(self) -> dict[str, float]:

@@ -12,7 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from stavatar.errors import InputError
-from stavatar.evaluation import pictures
+from stavatar.evaluation.drawing.canvas import HEAT, to_uint8
 from stavatar.evaluation.pictures import Example, choose_examples, comparison_video, contact_sheet, error_picture
 
 SIZE = 64
@@ -45,7 +45,7 @@ class TestErrorColours:
         colours = error_picture(grey, grey - offset)[0]
         assert colours[0].tolist() == [0, 0, 0]
         assert colours[1].tolist() == colours[2].tolist() == [250, 250, 170], "64 of 255 is just above the limit"
-        middle = pictures._colour(np.array(0.5))
+        middle = HEAT(np.array(0.5))
         assert middle.tolist() == [185, 50, 85]
 
     def test_is_the_mean_of_the_channels_either_way(self) -> None:
@@ -55,12 +55,12 @@ class TestErrorColours:
         assert np.array_equal(error_picture(black, one_channel), error_picture(one_channel, black))
 
     def test_rounding_to_bytes(self) -> None:
-        assert pictures.to_uint8(torch.tensor([-1.0, 0.0, 0.4999 / 255, 0.5001 / 255, 1.0, 7.0])).tolist() == [
+        assert to_uint8(torch.tensor([-1.0, 0.0, 0.4999 / 255, 0.5001 / 255, 1.0, 7.0])).tolist() == [
             *(0, 0, 0, 1, 255, 255),
         ]
 
     def test_lightness_grows_along_the_scale(self) -> None:
-        luma = pictures._colour(np.linspace(0, 1, 64)) @ np.array([0.299, 0.587, 0.114])
+        luma = HEAT(np.linspace(0, 1, 64)) @ np.array([0.299, 0.587, 0.114])
         assert (np.diff(luma) > 0).all()
 
 

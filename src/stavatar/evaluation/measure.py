@@ -11,10 +11,9 @@ from torch import Tensor
 
 from stavatar import assets
 from stavatar.avatar.avatar import Avatar, render
-from stavatar.capture.faces import read_faces
 from stavatar.errors import AssetError, InputError
+from stavatar.evaluation.drawing.canvas import to_uint8
 from stavatar.evaluation.evaluate import Pair, evaluate_images
-from stavatar.evaluation.pictures import to_uint8
 from stavatar.evaluation.reenactment import IDENTITY_MISSING, REENACTMENT_METRICS, consistency
 from stavatar.evaluation.region_masks import region_masks
 from stavatar.evaluation.results import Measured
@@ -94,7 +93,8 @@ def measure_reenactment(
     """
     try:
         model = assets.path("face_landmarker")
-    except AssetError as error:
+        from stavatar.capture.faces import read_faces  # needs MediaPipe, which is there where videos are tracked
+    except (AssetError, ImportError) as error:
         warn(f"how faithfully the avatar re-enacts is left out of the results: {error}")
         return {"self": None, "cross": None}, _because(str(error))
 

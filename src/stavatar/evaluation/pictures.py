@@ -11,16 +11,11 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from stavatar.capture.video import write_video
-from stavatar.files import atomic_path
+from stavatar.evaluation.drawing.canvas import HEAT, TEXT, save_png
 
 ERROR_LIMIT = 0.25
 """Mean absolute difference over the channels at which the error's colours end: errors are shown four times enlarged."""
 
-_COLOURS = np.array([[0, 0, 0], [70, 15, 110], [185, 50, 85], [245, 140, 25], [250, 250, 170]], np.float32)
-"""Evenly spaced colours of errors from 0 to `ERROR_LIMIT`, of steadily growing lightness; between them, blends."""
-
-_TEXT = (30, 30, 30)
 _GAP = 4
 _ROWS = ("input", "render", f"error x{1 / ERROR_LIMIT:g}")
 
@@ -45,7 +40,7 @@ def choose_examples(psnr: list[float], count: int = 8) -> list[int]:
 def error_picture(truth: Tensor, render: Tensor) -> np.ndarray:
     """The mean absolute difference over channels as colours: [H, W, 3] uint8 twice -> [H, W, 3] uint8."""
     error = (truth.short() - render.short()).abs().float().mean(-1).numpy() / 255
-    return _colour(error / ERROR_LIMIT)
+    return HEAT(error / ERROR_LIMIT)
 
 
 def contact_sheet(path: Path, examples: list[Example], *, title: str = "") -> None:
@@ -71,19 +66,18 @@ def contact_sheet(path: Path, examples: list[Example], *, title: str = "") -> No
     )
     draw = ImageDraw.Draw(sheet)
     if title:
-        draw.text((left, _GAP), title, _TEXT, font)
+        draw.text((left, _GAP), title, TEXT, font)
     for row, name in enumerate(_ROWS):
-        draw.text((_GAP, top + row * (height + _GAP) + height // 2 - size // 2), name, _TEXT, font)
+        draw.text((_GAP, top + row * (height + _GAP) + height // 2 - size // 2), name, TEXT, font)
     worst = min(examples, key=lambda example: example.psnr) if len(examples) > 1 else None
     for column, example in enumerate(examples):
         x = left + column * (width + _GAP)
         text = f"{example.frame}: {example.psnr:.1f} dB" + (" (worst)" if example is worst else "") + example.note
-        draw.text((x, top - line), text, (190, 0, 0) if example is worst else _TEXT, font)
+        draw.text((x, top - line), text, (190, 0, 0) if example is worst else TEXT, font)
         for row, picture in enumerate(_three(example.truth, example.render)):
             sheet.paste(Image.fromarray(picture), (x, top + row * (height + _GAP)))
     _draw_scale(sheet, draw, (left, top + len(_ROWS) * (height + _GAP) + size // 2), scale, font, size)
-    with atomic_path(Path(path)) as temporary:
-        sheet.save(temporary, format="PNG")
+    save_png(sheet, path)
 
 
 def comparison_video(path: Path, pairs: Iterable[tuple[int, Tensor, Tensor]], fps: float) -> None:
@@ -97,6 +91,7 @@ def comparison_video(path: Path, pairs: Iterable[tuple[int, Tensor, Tensor]], fp
     Raises:
         InputError: there are no frames, or the file cannot be written.
     """
+    from stavatar.capture import write_video  # needs packages that pictures do without
 
     def frames() -> Iterator[np.ndarray]:
         for frame, truth, render in pairs:
@@ -107,28 +102,15 @@ def comparison_video(path: Path, pairs: Iterable[tuple[int, Tensor, Tensor]], fp
             labelled.paste(Image.fromarray(pictures), (0, band))
             draw, font = ImageDraw.Draw(labelled), ImageFont.load_default(band * 0.6)
             for column, name in enumerate((f"input, frame {frame}", *_ROWS[1:])):
-                draw.text((column * width + _GAP, band // 2), name, _TEXT, font, "lm")
+                draw.text((column * width + _GAP, band // 2), name, TEXT, font, "lm")
             yield np.asarray(labelled)
 
     write_video(Path(path), frames(), fps)
 
 
-def to_uint8(picture: Tensor) -> Tensor:
-    """A picture of floats in [0, 1], rounded to 8 bits, on the CPU; values beyond are cut off."""
-    return (picture.detach().clamp(0, 1) * 255).round().to(torch.uint8).cpu()
-
-
 def _three(truth: Tensor, render: Tensor) -> list[np.ndarray]:
     """Input, render and error as [H, W, 3] uint8."""
     return [truth.numpy(), render.numpy(), error_picture(truth, render)]
-
-
-def _colour(fraction: np.ndarray) -> np.ndarray:
-    """Fractions of the scale [...] -> uint8 colours [..., 3]; everything above 1 looks like 1."""
-    position = fraction.clip(0, 1) * (len(_COLOURS) - 1)
-    below = np.minimum(position.astype(np.int64), len(_COLOURS) - 2)
-    share = (position - below)[..., None]
-    return np.round(_COLOURS[below] * (1 - share) + _COLOURS[below + 1] * share).astype(np.uint8)
 
 
 def _draw_scale(
@@ -141,10 +123,10 @@ def _draw_scale(
 ) -> None:
     """Draw the colours from 0 to `ERROR_LIMIT` with their values below."""
     x, y = corner
-    bar = np.broadcast_to(_colour(np.linspace(0, 1, width)), (size, width, 3))
+    bar = np.broadcast_to(HEAT(np.linspace(0, 1, width)), (size, width, 3))
     sheet.paste(Image.fromarray(np.ascontiguousarray(bar)), (x, y))
     ticks = 5
     for tick in range(ticks + 1):
         position = x + tick * (width - 1) // ticks
-        draw.text((position, y + size), f"{ERROR_LIMIT * tick / ticks:g}", _TEXT, font, "ma")
-    draw.text((x, y + 2.2 * size), "mean |input - render|, of [0, 1]", _TEXT, font)
+        draw.text((position, y + size), f"{ERROR_LIMIT * tick / ticks:g}", TEXT, font, "ma")
+    draw.text((x, y + 2.2 * size), "mean |input - render|, of [0, 1]", TEXT, font)

@@ -7,7 +7,6 @@ import io
 from dataclasses import dataclass
 from pathlib import Path
 
-import av
 from PIL import Image
 
 from stavatar.errors import InputError
@@ -54,6 +53,8 @@ def video_frames(path: Path, wanted: set[int]) -> dict[int, Image.Image]:
     Raises:
         InputError: it cannot be read.
     """
+    import av  # a run without videos makes a page without it
+
     found: dict[int, Image.Image] = {}
     try:
         with av.open(str(path)) as container:
@@ -73,6 +74,8 @@ def video_length(path: Path) -> int:
     Raises:
         InputError: it cannot be read.
     """
+    import av
+
     try:
         with av.open(str(path)) as container:
             return container.streams.video[0].frames
