@@ -91,3 +91,4 @@ def test_a_handful_of_steps_is_planned_too(order, steps):
     assert len(plan.batches) == len(plan.groups) == steps
     assert all(0 < event.step <= steps for event in plan.events)
     assert all(event.group < plan.group_count for event in plan.events)
+    assert all(int(groups.max()) < plan.group_count for groups in plan.groups)

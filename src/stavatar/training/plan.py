@@ -50,8 +50,9 @@ class Plan:
 
     @property
     def group_count(self) -> int:
-        """How many statistics groups there are, at least one."""
-        return 1 + max((event.group for event in self.events), default=0)
+        """How many statistics groups there are, at least one; a very short training has some that no event acts on."""
+        watched = (int(groups.max()) for groups in self.groups)
+        return 1 + max(0, *watched, *(event.group for event in self.events))
 
 
 def total_steps(config: Config, frames: int) -> int:
