@@ -5,11 +5,12 @@ import dataclasses
 import pytest
 import torch
 
+from made_up_flame import write_npz
 from stavatar import config
 from stavatar.avatar.avatar import Avatar, render
 from stavatar.avatar.gaussians import BoundGaussians
 from stavatar.camera import Camera
-from stavatar.head import load_embedded_head
+from stavatar.head import flame_uv, load_embedded_head, load_flame
 from stavatar.head.regions import RegionMasks
 from stavatar.head.uv import UVAtlas
 from stavatar.sequence import Sequence
@@ -20,6 +21,27 @@ SIZE = 64
 @pytest.fixture(scope="session")
 def head():
     return load_embedded_head()
+
+
+@pytest.fixture(scope="session")
+def flame_cache_folder(tmp_path_factory):
+    """A cache folder for what is computed for FLAME heads."""
+    return tmp_path_factory.mktemp("flame-cache")
+
+
+@pytest.fixture(scope="session")
+def flame_file(tmp_path_factory):
+    """A made-up head in FLAME's format."""
+    return write_npz(tmp_path_factory.mktemp("flame") / "made_up.npz")
+
+
+@pytest.fixture(scope="session")
+def flame_head(flame_file, flame_cache_folder):
+    """That head, loaded; its UV layout is not worked out to the end, which nothing but its tests needs."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("STAVATAR_CACHE", str(flame_cache_folder))
+        patch.setattr(flame_uv, "ROUNDS", 3)
+        return load_flame(flame_file)
 
 
 @pytest.fixture(scope="session")
@@ -35,15 +57,14 @@ def small_config():
     )
 
 
-@pytest.fixture(scope="session")
-def true_avatar(head, small_config):
-    """An avatar with coloured patches all over, hard bound: what the small sequence shows."""
-    atlas = UVAtlas.build(head, small_config.network.uv_size)
+def painted_avatar(head, config):
+    """An avatar with coloured patches all over, hard bound: what small sequences show."""
+    atlas = UVAtlas.build(head, config.network.uv_size)
     waves = 60 * head.template[head.faces].mean(1)
     colors = 0.5 + 0.4 * torch.sin(waves + torch.tensor([0.0, 2.0, 4.0]))
-    gaussians = BoundGaussians.one_per_face(dataclasses.replace(small_config.gaussians, opacity=0.9), colors, atlas)
+    gaussians = BoundGaussians.one_per_face(dataclasses.replace(config.gaussians, opacity=0.9), colors, atlas)
     return Avatar(
-        dataclasses.replace(small_config, network=dataclasses.replace(small_config.network, enabled=False)),
+        dataclasses.replace(config, network=dataclasses.replace(config.network, enabled=False)),
         head,
         torch.zeros(head.shape_count),
         gaussians,
@@ -55,32 +76,35 @@ def true_avatar(head, small_config):
     )
 
 
-@pytest.fixture(scope="session")
-def true_motion(head):
+def small_motion(head):
     """Ten frames: the head turns and nods, the mouth opens, the torso sways by millimetres."""
     frames = 10
     phase = torch.linspace(0, 3, frames)
     parameters = head.neutral(frames)
     neck = torch.stack([0.1 * torch.sin(2 * phase), 0.2 * torch.sin(phase), 0.05 * torch.cos(phase)], 1)
-    expression = parameters.expression.clone()
-    expression[:, head.expression_names.index("jawOpen")] = 0.3 + 0.3 * torch.sin(4 * phase)
+    opened = 0.3 + 0.3 * torch.sin(4 * phase)
+    expression, jaw = parameters.expression.clone(), parameters.jaw.clone()
+    if head.jaw_by_expression:
+        expression[:, head.expression_names.index("jawOpen")] = opened
+    else:
+        jaw[:, 0] = 0.4 * opened
+        expression[:, 0] = torch.sin(3 * phase)
     middle = head.template.mean(0)
     sway = torch.stack([0.004 * torch.sin(phase), 0.002 * torch.cos(phase), 0 * phase], 1) - middle
-    return parameters.replaced(neck=neck, expression=expression, translation=sway)
+    return parameters.replaced(neck=neck, expression=expression, jaw=jaw, translation=sway)
 
 
-@pytest.fixture(scope="session")
-def small_sequence(head, true_avatar, true_motion):
+def filmed(avatar, motion):
     """The motion, rendered; the last two frames are held out."""
     camera = Camera.frontal(1.0, 2.0 * SIZE, SIZE, SIZE)
     with torch.no_grad():
-        view = render(true_avatar(true_motion), camera)
-    frames = len(true_motion)
+        view = render(avatar(motion), camera)
+    frames = len(motion)
     return Sequence(
         name="small",
-        head_model=head.name,
-        shape=torch.zeros(head.shape_count),
-        parameters=true_motion,
+        head_model=avatar.head.name,
+        shape=torch.zeros(avatar.head.shape_count),
+        parameters=motion,
         camera=camera,
         images=(view.image.clamp(0, 1) * 255).round().to(torch.uint8),
         masks=(view.alpha.clamp(0, 1) * 255).round().to(torch.uint8),
@@ -89,3 +113,25 @@ def small_sequence(head, true_avatar, true_motion):
         test=torch.arange(frames - 2, frames),
         fps=25.0,
     )
+
+
+@pytest.fixture(scope="session")
+def true_avatar(head, small_config):
+    return painted_avatar(head, small_config)
+
+
+@pytest.fixture(scope="session")
+def true_motion(head):
+    return small_motion(head)
+
+
+@pytest.fixture(scope="session")
+def small_sequence(true_avatar, true_motion):
+    """A small performance of the embedded head."""
+    return filmed(true_avatar, true_motion)
+
+
+@pytest.fixture(scope="session")
+def flame_sequence(flame_head, small_config):
+    """The same of the made-up FLAME head."""
+    return filmed(painted_avatar(flame_head, small_config), small_motion(flame_head))

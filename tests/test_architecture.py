@@ -23,12 +23,13 @@ ALLOWED: dict[str, set[str]] = {
     "assets": {"errors", "files", "progress"},
     "mesh": {"camera"},
     # what is posed, what is drawn, what was seen
-    "head": {"errors", "rotations"},
+    "head": {"assets", "errors", "files", "rotations"},
     "splat": {"camera", "errors", "rotations"},
     "sequence": {"camera", "errors", "files", "head", "progress", "rotations"},
     # video in, sequence out
     "capture": {"assets", "errors", "files", "head", "progress"},
     "synth": {"camera", "capture", "errors", "files", "head", "mesh", "progress", "rotations", "sequence"},
+    "embedding": {"assets", "camera", "errors", "files", "head", "mesh", "synth"},
     "tracking": {"camera", "capture", "errors", "head", "progress", "rotations", "sequence"},
     # sequence in, avatar out
     "avatar": {"camera", "config", "errors", "files", "head", "mesh", "rotations", "splat"},
@@ -48,11 +49,11 @@ ALLOWED: dict[str, set[str]] = {
     # everything put together
     "run": {"config", "errors", "files"},
     "report": {"config", "errors", "evaluation", "files", "run"},
-    "doctor": {"assets", "config"},
+    "doctor": {"assets", "config", "errors", "head"},
     "run_pictures": {"avatar", "errors", "evaluation", "files", "head", "run", "sequence"},
     "pipeline": {
-        *("assets", "avatar", "camera", "capture", "config", "data", "errors", "evaluation", "files", "head"),
-        *("progress", "report", "run", "run_pictures", "sequence", "synth", "tracking", "training"),
+        *("assets", "avatar", "camera", "capture", "config", "data", "embedding", "errors", "evaluation"),
+        *("files", "head", "progress", "report", "run", "run_pictures", "sequence", "synth", "tracking", "training"),
     },
     "ablation": {
         *("avatar", "config", "errors", "evaluation", "files", "head", "pipeline", "progress", "run", "run_pictures"),

@@ -264,6 +264,7 @@ def test_a_file_in_the_folders_place(stavatar, tmp_path):
         (["--protocol", "mine"], "there is no protocol 'mine'; choose one of"),
         (["--protocol", "stavatar"], "add --set capture.max_frames=null"),
         (["--protocol", "stavatar", "--holdout", "7"], "--holdout goes with --protocol custom"),
+        (["--head", "nowhere.pkl"], r"nowhere\.pkl does not exist: give the FLAME file that you downloaded"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
@@ -314,6 +315,7 @@ def test_a_gpu_that_is_not_there(stavatar, tmp_path, command):
         (["synth"], 2, "nothing to write"),
         (["synth", "--sequence", "FOLDER"], 2, "not replaced by a sequence"),
         (["synth", "--sequence", "FOLDER/new", "--style", "opera"], 2, "no style 'opera'"),
+        (["render", "FOLDER/run", "-o", "FOLDER/out.mp4", "--head", "FOLDER/letter.txt"], 2, "no head model needs"),
         (["assets", "moon"], 3, "there is no asset called 'moon'"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
@@ -353,13 +355,13 @@ def test_a_bug_of_ours_keeps_its_traceback(monkeypatch, tmp_path):
 # ---------------------------------------------------------------------------------------------------------------- help
 
 OPTIONS = {
-    "reconstruct": ["--out", "--preset", "--set", "--protocol", "--holdout", "--device", "--resume"],
+    "reconstruct": ["--out", "--preset", "--set", "--head", "--protocol", "--holdout", "--device", "--resume"],
     "demo": ["--out", "--set", "--frames", "--device", "--resume"],
-    "track": ["--out", "--preset", "--set", "--protocol", "--holdout", "--resume"],
-    "train": ["--out", "--preset", "--set", "--protocol", "--holdout", "--device", "--resume"],
-    "evaluate": ["--protocol", "--driver", "--device"],
+    "track": ["--out", "--preset", "--set", "--head", "--protocol", "--holdout", "--resume"],
+    "train": ["--out", "--preset", "--set", "--head", "--protocol", "--holdout", "--device", "--resume"],
+    "evaluate": ["--protocol", "--driver", "--head", "--device"],
     "ablate": ["--out", "--rows", "--row", "--seeds", "--preset", "--set", "--device", "--jobs", "--resume"],
-    "render": ["--out", "--size", "--orbit", "--yaw", "--pitch", "--frames", "--hard", "--device"],
+    "render": ["--out", "--size", "--orbit", "--yaw", "--pitch", "--frames", "--hard", "--head", "--device"],
     "synth": ["--out", "--sequence", "--style", "--frames", "--size", "--seed", "--noise"],
     "assets": ["--list"],
     "doctor": [],

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from stavatar import doctor
+from stavatar.head.library import VARIABLE
 
 
 def finding(topic: str) -> doctor.Finding:
@@ -47,3 +48,16 @@ def test_too_little_memory_is_told(monkeypatch):
     monkeypatch.setattr(doctor.os, "sysconf", lambda name: 4096 if name == "SC_PAGE_SIZE" else 2**30 // 4096)
     assert finding("memory").value == "1.0 GiB"
     assert finding("memory").verdict == "lacking"
+
+
+def test_flame_is_optional_and_a_file_that_is_known_is_named(tmp_path, monkeypatch):
+    monkeypatch.setenv("STAVATAR_CACHE", str(tmp_path))
+    monkeypatch.delenv(VARIABLE, raising=False)
+    assert finding("FLAME").verdict == "plain"
+    (tmp_path / "flame").mkdir()
+    (tmp_path / "flame" / "flame2023.pkl").write_bytes(b"")
+    assert finding("FLAME").verdict == "good"
+    assert "flame2023.pkl" in finding("FLAME").value
+    monkeypatch.setenv(VARIABLE, str(tmp_path / "nowhere.pkl"))
+    assert finding("FLAME").verdict == "lacking"
+    assert VARIABLE in finding("FLAME").advice

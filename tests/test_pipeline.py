@@ -351,7 +351,9 @@ def test_a_tracked_run_without_its_overlay_gets_it_on_resume(source, settings, t
     assert len(frames) == len(small_sequence)
 
 
-def test_a_sequence_of_another_head_makes_no_folder(small_sequence, settings, tmp_path):
+def test_a_sequence_of_another_head_makes_no_folder(small_sequence, settings, tmp_path, monkeypatch):
+    monkeypatch.setenv("STAVATAR_CACHE", str(tmp_path / "cache"))
+    monkeypatch.delenv("STAVATAR_FLAME", raising=False)
     write_sequence(dataclasses.replace(small_sequence, head_model="flame-2023"), tmp_path / "sequence")
     with pytest.raises(InputError, match="flame-2023"):
         pipeline.train_sequence(tmp_path / "sequence", tmp_path / "run", settings, device=CPU)

@@ -8,6 +8,7 @@ import scipy.sparse as sp
 from embedded_head.skinning import bones_above_trunk
 from embedded_head.source import Source
 from embedded_head.surface import Surface
+from stavatar.head.labels import remove_specks
 from stavatar.head.model import REGIONS
 
 # Places on the base mesh, metres.
@@ -49,7 +50,7 @@ def label_regions(source: Source, surface: Surface) -> np.ndarray:
         paint("eyes", skin & inside & (center[:, 2] > eye[2] - 0.01) & (label != REGIONS.index("nose")))
     paint("ears", skin & mask["ears"])
     paint("lips", skin & mask["lips"])
-    _remove_specks(label, surface.faces, skin)
+    remove_specks(label, surface.faces, skin)
     paint("mouth_interior", surface.of_chart("mouth", "tongue"))
     paint("teeth", surface.of_chart("upper_teeth", "lower_teeth"))
     paint("eyeballs", surface.of_chart("left_eye", "right_eye"))
@@ -67,19 +68,3 @@ def _mean_per_quad(surface: Surface, values: np.ndarray) -> np.ndarray:
     average = sp.csr_matrix((np.ones(len(quad)), (quad, np.arange(len(quad)))))
     average = sp.diags(1 / np.asarray(average.sum(1)).ravel()) @ average
     return (average @ values)[quad]
-
-
-def _remove_specks(label: np.ndarray, faces: np.ndarray, movable: np.ndarray) -> None:
-    """Give faces that hang on their own region by one edge at most the label of the neighbours that agree."""
-    edges = np.sort(np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]]), axis=1)
-    _, edge = np.unique(edges, axis=0, return_inverse=True)
-    owner = sp.csr_matrix((np.ones(len(edge)), (np.tile(np.arange(len(faces)), 3), edge.ravel())))
-    neighbours = owner @ owner.T
-    neighbours.setdiag(0)
-    number = np.arange(len(faces))
-    for turn in range(40):
-        votes = neighbours @ np.eye(len(REGIONS))[label]
-        own = votes[number, label]
-        change = movable & (own <= 1) & (votes.max(1) >= 2)
-        change &= number % 2 == turn % 2  # by turns: neighbours that change together could swap labels for ever
-        label[change] = votes[change].argmax(1)

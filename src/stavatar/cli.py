@@ -59,6 +59,16 @@ Settings = Annotated[
 Holdout = Annotated[
     int | None, typer.Option(help="Frames at the end to hold out for measuring; a fifth of the clip by default.", min=1)
 ]
+Head = Annotated[
+    str,
+    typer.Option(
+        metavar="PATH", help="Head model to track with: a FLAME file of yours (.pkl or .npz), flame, or embedded."
+    ),
+]
+HeadFile = Annotated[
+    str | None,
+    typer.Option("--head", metavar="PATH", help="Where the FLAME file is that this was made with, if it moved."),
+]
 _PROTOCOLS = (
     "stavatar (the last 450 frames), splattingavatar (the last 350), nersemble-mono (the data set says), custom"
 )
@@ -89,6 +99,7 @@ def reconstruct(
     out: Out,
     preset: Preset = "cpu",
     settings: Settings = None,
+    head: Head = "embedded",
     protocol: Protocol = "custom",
     holdout: Holdout = None,
     device: Device = "auto",
@@ -104,6 +115,7 @@ def reconstruct(
         video,
         out,
         _configure(preset, settings),
+        head=head,
         holdout=holdout,
         protocol=protocol,
         device=pipeline.choose_device(device),
@@ -141,6 +153,7 @@ def track(
     out: Out,
     preset: Preset = "cpu",
     settings: Settings = None,
+    head: Head = "embedded",
     protocol: Protocol = "custom",
     holdout: Holdout = None,
     resume: Resume = False,
@@ -152,9 +165,10 @@ def track(
     configuration = _configure(preset, settings)
     pipeline.require_video(video)
     split = pipeline.require_protocol(protocol, configuration, holdout)
-    run = Run.start(out, configuration, pipeline.inputs_of(video, holdout, protocol), resume=resume)
+    model = pipeline.choose_head(head)
+    run = Run.start(out, configuration, pipeline.inputs_of(video, holdout, protocol, model), resume=resume)
     with run.cleared_if_unused():
-        pipeline.track(video, run, configuration, protocol=split, holdout=holdout)
+        pipeline.track(video, run, configuration, head=model, protocol=split, holdout=holdout)
     _say(f"sequence: {run.sequence}\noverlay:  {run.tracking_video}")
 
 
@@ -170,6 +184,7 @@ def train(
     out: Out,
     preset: Preset = "cpu",
     settings: Settings = None,
+    head: HeadFile = None,
     protocol: ProtocolOfData = None,
     holdout: Holdout = None,
     device: Device = "auto",
@@ -178,6 +193,7 @@ def train(
     """Tracked sequence to avatar, measured on the sequence's held-out frames."""
     from stavatar import pipeline
 
+    _make_known(head)
     run = pipeline.train_sequence(
         sequence,
         out,
@@ -201,12 +217,14 @@ def evaluate(
         Path | None,
         typer.Option(readable=False, help="A tracked sequence of someone else: measure its re-enactment as well."),
     ] = None,
+    head: HeadFile = None,
     device: Device = "auto",
 ) -> None:
     """Measure a finished run again: results.json, contact sheet, side-by-side video, report."""
     from stavatar import pipeline
     from stavatar.run import Run
 
+    _make_known(head)
     run = Run.open(folder)
     pipeline.evaluate(run, device=pipeline.choose_device(device), protocol=protocol, driver=driver)
     _show_results(run.folder)
@@ -226,11 +244,13 @@ def render(
     pitch: Annotated[float, typer.Option(help="Raise the camera by so many degrees.")] = 0.0,
     frames: Annotated[int | None, typer.Option(help="Only the first N frames of the motion.", min=1)] = None,
     hard: Annotated[bool, typer.Option("--hard", help="Hard binding only, without the offset network.")] = False,
+    head: HeadFile = None,
     device: Device = "auto",
 ) -> None:
     """Render the avatar's recorded motion to a video, from the recorded view or another."""
     from stavatar import pipeline
 
+    _make_known(head)
     pipeline.render_motion(
         avatar,
         out,
@@ -559,6 +579,14 @@ def _spread(summary: dict[str, Any] | None, digits: int, sign: str = "") -> str:
     if summary is None:
         return "missing"
     return f"{summary['mean']:{sign}.{digits}f}" + ("" if summary["std"] is None else f" ±{summary['std']:.{digits}f}")
+
+
+def _make_known(head: str | None) -> None:
+    """Look at a head model's file that the user names, so that it is found by its name from here on."""
+    if head is not None:
+        from stavatar import pipeline
+
+        pipeline.choose_head(head)
 
 
 def _cell(measured: dict[str, float | None], name: str) -> str:

@@ -16,6 +16,8 @@ import av
 import torch
 
 from stavatar import assets
+from stavatar.errors import InputError
+from stavatar.head.library import VARIABLE, known_flame_files
 
 LEAST_MEMORY_GIB = 4.0
 """Memory below which a capture or a training run is likely to be killed."""
@@ -53,6 +55,7 @@ def inspect() -> list[Finding]:
         _encoder(),
         _numba_cache(),
         *_assets(),
+        _flame(),
         Finding("presets", ", ".join(presets()), "good"),
     ]
 
@@ -160,3 +163,14 @@ def _assets() -> list[Finding]:
         else:
             findings.append(Finding(topic, value, "lacking", "run `stavatar assets`"))
     return findings
+
+
+def _flame() -> Finding:
+    """FLAME is optional: the embedded head is always there."""
+    try:
+        files = known_flame_files()
+    except InputError as error:
+        return Finding("FLAME", str(error), "lacking", f"correct or remove {VARIABLE} in the environment")
+    if files:
+        return Finding("FLAME", ", ".join(map(str, files)), "good")
+    return Finding("FLAME", f"no file known (optional: --head PATH or {VARIABLE}=PATH)")

@@ -31,7 +31,7 @@ from stavatar.evaluation.measure import measure_avatar
 from stavatar.evaluation.pictures import Example, choose_examples, comparison_video, contact_sheet
 from stavatar.evaluation.results import assemble_results
 from stavatar.files import write_json
-from stavatar.head import load_embedded_head, load_embedded_landmarks, load_head
+from stavatar.head import HeadModel, choose_head, load_embedded_head, load_head
 from stavatar.head.model import JOINTS
 from stavatar.progress import remark, stage
 from stavatar.report.page import write_report
@@ -115,12 +115,15 @@ def require_protocol(name: str, config: Config, holdout: int | None) -> Protocol
     return protocol
 
 
-def inputs_of(source: Path, holdout: int | None, protocol: str | None = None) -> dict[str, str | int | None]:
-    """What a run's result depends on besides its settings: the source, told by name and size, and the split."""
+def inputs_of(
+    source: Path, holdout: int | None, protocol: str | None = None, head: HeadModel | None = None
+) -> dict[str, str | int | None]:
+    """What a run's result depends on besides its settings: the source, told by name and size, the split, the head."""
     source = Path(source)
     size = source.stat().st_size if source.is_file() else None
     named = None if protocol == protocols.CUSTOM.name else protocol
-    return {"source": source.name, "bytes": size, "holdout": holdout, "protocol": named}
+    inputs: dict[str, str | int | None] = {"source": source.name, "bytes": size, "holdout": holdout, "protocol": named}
+    return inputs if head is None else inputs | {"head_model": head.name}
 
 
 def reconstruct(
@@ -128,12 +131,13 @@ def reconstruct(
     folder: Path,
     config: Config,
     *,
+    head: str | None = None,
     holdout: int | None = None,
     protocol: str = protocols.CUSTOM.name,
     device: torch.device,
     resume: bool = False,
 ) -> Run:
-    """The whole way: video -> sequence -> avatar -> results.
+    """The whole way: video -> sequence -> avatar -> results; `head` is as in :func:`stavatar.head.choose_head`.
 
     Raises:
         StavatarError: with one sentence that says what is wrong.
@@ -141,9 +145,10 @@ def reconstruct(
     require_video(video)
     split = require_protocol(protocol, config, holdout)
     require_tools(config, device)
-    run = Run.start(folder, config, inputs_of(video, holdout, protocol), resume=resume)
+    model = choose_head(head)
+    run = Run.start(folder, config, inputs_of(video, holdout, protocol, model), resume=resume)
     with run.cleared_if_unused():
-        track(video, run, config, protocol=split, holdout=holdout)
+        track(video, run, config, head=model, protocol=split, holdout=holdout)
     train(run, config, device=device)
     evaluate(run, device=device)
     return run
@@ -208,16 +213,24 @@ def take_sequence(
 
 
 def track(
-    video: Path, run: Run, config: Config, *, protocol: Protocol = protocols.CUSTOM, holdout: int | None = None
+    video: Path,
+    run: Run,
+    config: Config,
+    *,
+    head: HeadModel | None = None,
+    protocol: Protocol = protocols.CUSTOM,
+    holdout: int | None = None,
 ) -> None:
-    """Video -> ``sequence/`` and ``tracking.mp4``."""
+    """Video -> ``sequence/`` and ``tracking.mp4``; with the embedded head where `head` is None."""
     from stavatar.capture import capture, write_video
+    from stavatar.embedding import landmarks_of
     from stavatar.tracking import track_landmarks
     from stavatar.tracking.overlay import overlay_frames
 
     if run.done("tracking_video"):
         return
-    head, landmarks = load_embedded_head(), load_embedded_landmarks()
+    head = head or load_embedded_head()
+    landmarks = landmarks_of(head)
     if run.done("tracking"):
         sequence = read_sequence(run.sequence)
     else:

@@ -97,10 +97,12 @@ class TestConvert:
 
 
 class TestTraining:
-    def test_without_the_head_model_no_folder_is_made(self, stavatar, tmp_path):
+    def test_without_the_head_model_no_folder_is_made(self, stavatar, tmp_path, monkeypatch):
+        monkeypatch.setenv("STAVATAR_CACHE", str(tmp_path / "cache"))
+        monkeypatch.delenv("STAVATAR_FLAME", raising=False)
         data_sets.write_vhap(tmp_path / "theirs", Truth.make())
         code, _, errors = stavatar("train", tmp_path / "theirs", "-o", tmp_path / "run")
-        assert code == 2 and "no head model 'flame-2023'" in errors and not (tmp_path / "run").exists()
+        assert code == 2 and "the head model flame-2023 is not known here" in errors and not (tmp_path / "run").exists()
 
     def test_foreign_data_become_a_sequence_of_the_loaded_head(self, head, small_sequence, tmp_path, monkeypatch):
         """The small sequence, as if tracked by someone with a moving camera, on a head that goes by FLAME's name."""

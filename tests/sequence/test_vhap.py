@@ -86,6 +86,26 @@ class TestRoundTrip:
         torch.testing.assert_close(read.camera.center, written.camera.center, rtol=0, atol=0)
         torch.testing.assert_close(read.camera.world_to_camera, written.camera.world_to_camera, rtol=0, atol=1e-6)
 
+    def test_a_flame_head_with_fewer_coefficients_keeps_its_own(self, tmp_path: Path) -> None:
+        """They are filled up with zeros for other readers, which ours takes away again."""
+        written = replace(make_sequence(), head_model="flame-2023-0123abcd-s6e4")
+        write_sequence(written, tmp_path / "clip")
+        with np.load(tmp_path / "clip" / "flame_param" / "00000.npz") as stored:
+            assert stored["expr"].shape == (1, 100) and stored["shape"].shape == (300,)
+        read = read_sequence(tmp_path / "clip")
+        assert read.shape.equal(written.shape)
+        assert read.parameters.expression.equal(written.parameters.expression)
+
+    @pytest.mark.parametrize("width", [0, -1, 10_000, "six"])
+    def test_more_coefficients_than_there_are_is_a_fault(self, tmp_path: Path, width: object) -> None:
+        write_sequence(make_sequence(), tmp_path / "clip")
+        main = tmp_path / "clip" / "transforms.json"
+        content = json.loads(main.read_text())
+        content["stavatar"]["coefficients"]["expression"] = width
+        main.write_text(json.dumps(content))
+        with pytest.raises(InputError, match=r"stavatar\.coefficients"):
+            read_sequence(tmp_path / "clip")
+
     def test_what_was_never_detected_stays_none(self, tmp_path: Path) -> None:
         write_sequence(replace(make_sequence(), landmarks=None, confidence=None), tmp_path / "clip")
         read = read_sequence(tmp_path / "clip")

@@ -29,16 +29,13 @@ def _gaze(clip: Clip, guess: torch.Tensor, blink: float) -> torch.Tensor:
     joints = clip.head.joint_template + torch.einsum("s,sjc->jc", clip.shape, clip.head.joint_basis)
     place = posed.joints[:, 1] + (turn @ (model.pivot - joints[1]))
     facing = clip.camera.world_to_camera[0, :3, :3]
-    expression = clip.parameters.expression.clone()
-    for side in ("Left", "Right"):
-        expression[:, clip.head.expression_names.index(f"eyeBlink{side}")] = blink
     fit = LandmarkFit(
         shape=clip.shape,
         bias=torch.zeros(478, 3),
         focal=torch.tensor(FOCAL),
-        pose=LandmarkPose(facing @ turn, clip.camera.to_camera(place[:, None])[:, 0], expression),
+        pose=LandmarkPose(facing @ turn, clip.camera.to_camera(place[:, None])[:, 0], clip.parameters.expression),
     )
-    return fit_gaze(clip.head, clip.embedding, model, fit, target, guess)
+    return fit_gaze(clip.head, clip.embedding, model, fit, target, guess, torch.full((len(frames), 2), blink))
 
 
 def test_pitch_and_yaw_turn_as_documented() -> None:

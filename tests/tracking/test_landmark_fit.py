@@ -10,6 +10,8 @@ from stavatar.tracking.landmark_fit import LandmarkFit, LandmarkTarget, _NormalE
 from stavatar.tracking.landmark_model import LandmarkModel, LandmarkPose
 from stavatar.tracking.landmarks import make_target
 
+BOUNDS = (torch.tensor(-0.15), torch.tensor(1.2))
+
 
 def _fit(
     head: HeadModel, embedding: LandmarkEmbedding, frames: int, settings: LandmarkSettings, misplaced: float
@@ -67,7 +69,7 @@ def test_expressions_that_would_leave_their_bounds_are_held() -> None:
     matrix = normal.frame.clone()
     expression = torch.tensor([[-0.15, 0.5], [0.3, 1.2]])
     pose = LandmarkPose(torch.eye(3).expand(2, 3, 3), torch.zeros(2, 3), expression)
-    free = normal.hold_at_bounds(pose, LandmarkSettings())
+    free = normal.hold_at_bounds(pose, BOUNDS)
     assert free.sum(1).tolist() == [7, 7]
     assert free[0, 6] == free[1, 7] == 0
     step = torch.linalg.solve(normal.frame, -normal.frame_gradient)
@@ -79,4 +81,4 @@ def test_expressions_that_would_leave_their_bounds_are_held() -> None:
         assert normal.mixed[t, held] == 0
     inwards = LandmarkPose(pose.rotation, pose.translation, torch.tensor([[1.2, 0.5], [0.3, -0.15]]))
     normal.frame_gradient = gradient.clone()
-    assert normal.hold_at_bounds(inwards, LandmarkSettings()).all(), "steps back inside are free"
+    assert normal.hold_at_bounds(inwards, BOUNDS).all(), "steps back inside are free"

@@ -22,7 +22,7 @@ from stavatar.tracking.landmark_model import (
 )
 
 CENTER = torch.tensor([120.0, 130.0], dtype=torch.float64)
-UNBOUNDED = (-1e9, 1e9)
+UNBOUNDED = (torch.tensor(-1e9), torch.tensor(1e9))
 
 
 @pytest.fixture(scope="module")
@@ -103,7 +103,7 @@ def test_steps_stay_in_bounds(model: LandmarkModel) -> None:
     pose = _pose(model)
     step = torch.zeros(3, 6 + pose.expression.shape[1], dtype=torch.float64)
     step[0, 6:], step[1, 6:] = 5, -5
-    moved = pose.moved(step, (-0.1, 1.2))
+    moved = pose.moved(step, tuple(torch.tensor([-0.1, 1.2], dtype=torch.float64)))
     assert (moved.expression[0] == 1.2).all()
     assert (moved.expression[1] == -0.1).all()
     torch.testing.assert_close(moved.expression[2], pose.expression[2])

@@ -6,7 +6,6 @@ from importlib import resources
 
 import numpy as np
 
-from stavatar.errors import InputError
 from stavatar.head.model import HeadModel
 
 NAME = "embedded-1"
@@ -37,14 +36,3 @@ def load_embedded_head() -> HeadModel:
             regions=data["regions"],
             jaw_by_expression=True,
         )
-
-
-def load_head(name: str) -> HeadModel:
-    """The head model called `name` in a sequence or avatar.
-
-    Raises:
-        InputError: this version has no such head model.
-    """
-    if name != NAME:
-        raise InputError(f"there is no head model {name!r} here; this version has {NAME!r}")
-    return load_embedded_head()

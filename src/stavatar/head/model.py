@@ -40,7 +40,10 @@ class PosedHead:
 
 
 class HeadModel(nn.Module):
-    """A deformable head: vertices = LBS(template + identity + expression, joints(identity), pose) + translation.
+    """A deformable head: vertices = LBS(template + offsets, joints, pose) + translation.
+
+    The offsets are identity, expression, and where a head has them correctives that go with the pose. Joints move with
+    identity and, on some heads, with expression.
 
     The same class serves every head (the embedded one, FLAME), which differ in their arrays only. Everything is a
     buffer: a head is never trained. Axes: y up, the neutral face looks along +z, metres.
@@ -53,6 +56,9 @@ class HeadModel(nn.Module):
         expression_names: E names (ARKit's on the embedded head).
         joints: [5, 3] joint positions of the template, in the order of `JOINTS`.
         joint_basis: [S, 5, 3] how identity moves the joints.
+        expression_joint_basis: [E, 5, 3] how expressions move the joints; None where they do not.
+        pose_basis: [36, V, 3] what is added to the unposed head for each entry of R - 1, row by row, R being the
+            rotations of neck, jaw, left eye, right eye; None for no correctives.
         weights: [V, 5] skinning weights, rows sum to 1.
         faces: [F, 3] vertex indices, counter-clockwise seen from outside.
         uv: [U, 2] texture coordinates in [0, 1], origin bottom-left.
@@ -70,6 +76,8 @@ class HeadModel(nn.Module):
     uv_faces: Tensor
     regions: Tensor
     _basis: Tensor
+    _pose_basis: Tensor | None
+    _expression_joint_basis: Tensor | None
 
     def __init__(
         self,
@@ -87,6 +95,8 @@ class HeadModel(nn.Module):
         uv_faces: np.ndarray,
         regions: np.ndarray,
         jaw_by_expression: bool,
+        expression_joint_basis: np.ndarray | None = None,
+        pose_basis: np.ndarray | None = None,
     ) -> None:
         super().__init__()
         self.name = name
@@ -110,6 +120,9 @@ class HeadModel(nn.Module):
         self.register_buffer("regions", indices(regions))
         # One matrix for identity and expression: [S + E, V * 3].
         self.register_buffer("_basis", floats(np.concatenate([shape_basis, expression_basis])).flatten(1))
+        self.register_buffer("_pose_basis", None if pose_basis is None else floats(pose_basis).flatten(1))
+        moving = None if expression_joint_basis is None else floats(expression_joint_basis)
+        self.register_buffer("_expression_joint_basis", moving)
 
     @property
     def expression_count(self) -> int:
@@ -124,6 +137,12 @@ class HeadModel(nn.Module):
     def expression_basis(self) -> Tensor:
         """[E, V, 3]."""
         return self._basis[self.shape_count :].unflatten(1, (-1, 3))
+
+    def pose_basis_of(self, joint: int) -> Tensor:
+        """[9, V, 3] what the entries of R - 1 of one joint (not the root) add; zeros on heads without correctives."""
+        if self._pose_basis is None:
+            return self.template.new_zeros(9, *self.template.shape)
+        return self._pose_basis[9 * (joint - 1) : 9 * joint].unflatten(1, (-1, 3))
 
     def neutral(self, frames: int = 1) -> HeadParameters:
         """Parameters of the neutral pose on this head's device."""
@@ -145,9 +164,12 @@ class HeadModel(nn.Module):
         shape = shape.expand(frames, -1)
         offsets = torch.cat([shape, parameters.expression], 1) @ self._basis
         unposed = self.template + offsets.unflatten(1, (-1, 3))
-        joints = self.joint_template + torch.einsum("bs,sjc->bjc", shape, self.joint_basis)
+        joints = self.joints(shape, parameters.expression)
 
-        rotation, origin = self._joint_transforms(joints, parameters)
+        local = _local_rotations(parameters)
+        if self._pose_basis is not None:
+            unposed = unposed + (_pose_features(local) @ self._pose_basis).unflatten(1, (-1, 3))
+        rotation, origin = _joint_transforms(joints, local, parameters.neck_translation)
         # Skinning as one matrix product: each vertex's 3x4 transform is the weighted sum of the joints'.
         shift = origin - (rotation @ joints[..., None])[..., 0]
         transforms = torch.cat([rotation, shift[..., None]], -1).flatten(2)  # [B, 5, 12]
@@ -156,35 +178,52 @@ class HeadModel(nn.Module):
         translation = parameters.translation[:, None]
         return PosedHead(vertices + translation, origin + translation)
 
-    def _joint_transforms(self, joints: Tensor, parameters: HeadParameters) -> tuple[Tensor, Tensor]:
-        """World rotations [B, 5, 3, 3] and origins [B, 5, 3] of the joints, before the global translation."""
-        local = axis_angle_to_matrix(
-            torch.stack(
-                [
-                    parameters.rotation,
-                    parameters.neck,
-                    parameters.jaw,
-                    parameters.eyes[:, :3],
-                    parameters.eyes[:, 3:],
-                ],
-                1,
-            )
-        )
-        rotations: list[Tensor] = []
-        origins: list[Tensor] = []
-        for joint, parent in enumerate(PARENTS):
-            if parent < 0:
-                rotations.append(local[:, joint])
-                origins.append(joints[:, joint])
-                continue
-            bone = joints[:, joint] - joints[:, parent]
-            if JOINTS[joint] == "neck":
-                bone = bone + parameters.neck_translation
-            rotations.append(rotations[parent] @ local[:, joint])
-            origins.append((rotations[parent] @ bone[..., None])[..., 0] + origins[parent])
-        return torch.stack(rotations, 1), torch.stack(origins, 1)
+    def joints(self, shape: Tensor, expression: Tensor) -> Tensor:
+        """Joint positions [B, 5, 3] of the unposed head for identities [B, S] and expressions [B, E]."""
+        joints = self.joint_template + torch.einsum("bs,sjc->bjc", shape, self.joint_basis)
+        if self._expression_joint_basis is not None:
+            joints = joints + torch.einsum("be,ejc->bjc", expression, self._expression_joint_basis)
+        return joints
 
     def faces_in(self, *names: str) -> Tensor:
         """Mask [F] of the faces whose region is one of `names`."""
         wanted = torch.tensor([REGIONS.index(name) for name in names], device=self.regions.device)
         return torch.isin(self.regions, wanted)
+
+
+def _local_rotations(parameters: HeadParameters) -> Tensor:
+    """Rotations [B, 5, 3, 3] of the joints against their parents."""
+    return axis_angle_to_matrix(
+        torch.stack(
+            [
+                parameters.rotation,
+                parameters.neck,
+                parameters.jaw,
+                parameters.eyes[:, :3],
+                parameters.eyes[:, 3:],
+            ],
+            1,
+        )
+    )
+
+
+def _pose_features(local: Tensor) -> Tensor:
+    """What pose correctives are driven by [B, 36]: R - 1 of every joint but the root."""
+    return (local[:, 1:] - torch.eye(3, dtype=local.dtype, device=local.device)).flatten(1)
+
+
+def _joint_transforms(joints: Tensor, local: Tensor, neck_translation: Tensor) -> tuple[Tensor, Tensor]:
+    """World rotations [B, 5, 3, 3] and origins [B, 5, 3] of the joints, before the global translation."""
+    rotations: list[Tensor] = []
+    origins: list[Tensor] = []
+    for joint, parent in enumerate(PARENTS):
+        if parent < 0:
+            rotations.append(local[:, joint])
+            origins.append(joints[:, joint])
+            continue
+        bone = joints[:, joint] - joints[:, parent]
+        if JOINTS[joint] == "neck":
+            bone = bone + neck_translation
+        rotations.append(rotations[parent] @ local[:, joint])
+        origins.append((rotations[parent] @ bone[..., None])[..., 0] + origins[parent])
+    return torch.stack(rotations, 1), torch.stack(origins, 1)

@@ -102,6 +102,9 @@ def open_vhap(folder: DataFolder) -> Dataset:
         with dataset.faults.collected():
             _read_extras(folder.root / MAIN, _main(folder), dataset)
     _read_parameters(parameter_files, dataset)
+    if EXTRAS in _main(folder) and not dataset.faults.count:
+        with dataset.faults.collected():
+            _drop_padding(folder.root / MAIN, _main(folder)[EXTRAS], dataset)
     with dataset.faults.collected():
         dataset.landmarks = _read_landmarks(folder.root / LANDMARK_FILE, len(dataset.views))
     return dataset
@@ -324,6 +327,20 @@ def _read_extras(path: Path, main: dict[str, Any], dataset: Dataset) -> None:
         raise InputError(f"{path}: {EXTRAS}.history must map texts to texts")
     dataset.name = field(path, EXTRAS, extras, "name", str)
     dataset.head_model = field(path, EXTRAS, extras, "head_model", str)
+
+
+def _drop_padding(path: Path, extras: dict[str, Any], dataset: Dataset) -> None:
+    """Take away the zeros with which coefficients of a FLAME head were filled up for other readers."""
+    if "coefficients" not in extras or dataset.shape is None or dataset.parameters is None:
+        return
+    where = f"{EXTRAS}.coefficients"
+    coefficients = field(path, EXTRAS, extras, "coefficients", dict)
+    widths = [field(path, where, coefficients, name, int) for name in ("shape", "expression")]
+    stored = dataset.shape.shape[-1], dataset.parameters.expression.shape[-1]
+    if not all(0 < width <= most for width, most in zip(widths, stored, strict=True)):
+        raise InputError(f"{path}: {where} must be between 1 and the numbers in the parameter files")
+    dataset.shape = dataset.shape[..., : widths[0]]
+    dataset.parameters = dataset.parameters.replaced(expression=dataset.parameters.expression[:, : widths[1]])
 
 
 # ---------------------------------------------------------------------------------------------------- head parameters

@@ -246,6 +246,7 @@ def _extras(sequence: Sequence) -> dict[str, Any]:
         "format": FORMAT,
         "name": sequence.name,
         "head_model": sequence.head_model,
+        "coefficients": {"shape": sequence.shape.shape[-1], "expression": sequence.parameters.expression.shape[-1]},
         "fps": sequence.fps,
         "frame_ids": sequence.frame_ids.tolist(),
         "confidence": None if sequence.confidence is None else sequence.confidence.tolist(),

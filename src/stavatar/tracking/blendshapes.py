@@ -13,6 +13,9 @@ REST_QUANTILE = 0.1
 PITCH_AT_FULL, YAW_AT_FULL = 0.25, 0.35
 """Radians that an eye turns at a score of 1: MediaPipe does not say; these are the slopes of gaze fitted to irises."""
 
+JAW_AT_FULL = 0.35
+"""Radians that a jaw opens at a score of 1, roughly."""
+
 
 def expression_guess(observations: Observations, frames: Tensor, expression_names: list[str]) -> Tensor:
     """Calibrated scores [N, E] of the observed `frames` [N] (indices), for the expressions of a head model.
@@ -23,6 +26,17 @@ def expression_guess(observations: Observations, frames: Tensor, expression_name
     scores = torch.stack([observations.blendshape(name) for name in expression_names], 1)[frames]
     rest = scores.quantile(REST_QUANTILE, dim=0)
     return ((scores - rest) / (1 - rest).clamp_min(1e-3)).clamp(0, 1)
+
+
+def jaw_guess(observations: Observations, frames: Tensor) -> Tensor:
+    """A first guess of the jaw joint's rotation [N, 3], axis-angle: opened by the calibrated score of jawOpen."""
+    opened = expression_guess(observations, frames, ["jawOpen"])[:, 0]
+    return torch.stack([JAW_AT_FULL * opened, torch.zeros_like(opened), torch.zeros_like(opened)], 1)
+
+
+def blink_guess(observations: Observations, frames: Tensor) -> Tensor:
+    """Calibrated scores [N, 2] of how far the left and the right eye are shut."""
+    return expression_guess(observations, frames, ["eyeBlinkLeft", "eyeBlinkRight"])
 
 
 def gaze_guess(observations: Observations, frames: Tensor) -> Tensor:

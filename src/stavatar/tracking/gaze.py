@@ -37,6 +37,7 @@ def fit_gaze(
     fit: LandmarkFit,
     target: LandmarkTarget,
     guess: Tensor,
+    shut: Tensor,
 ) -> Tensor:
     """Turn each eyeball until its iris lies on the landmarks; where the eye is shut, follow the guess.
 
@@ -46,6 +47,7 @@ def fit_gaze(
         head, embedding: give the eye joints and the irises.
         model, fit, target: the fitted landmarks of T frames.
         guess: [T, 2, 2] (pitch, yaw) of the left and right eye, radians; see ``gaze_guess``.
+        shut: [T, 2] how far each eye is shut, 0 to 1.
 
     Returns:
         Axis-angle rotations of the eye joints [T, 6], left then right.
@@ -62,8 +64,7 @@ def fit_gaze(
         iris = torch.nonzero(on_eye == eye)[:, 0]
         corners = residual[:, list(EYE_CORNERS[eye])].mean(1, keepdim=True)
         pixels = target.landmarks[:, iris, :2] - corners
-        blink = fit.pose.expression[:, head.expression_names.index(f"eyeBlink{side.capitalize()}")]
-        seen = 1 - ((blink - SHUT[0]) / (SHUT[1] - SHUT[0])).clamp(0, 1)
+        seen = 1 - ((shut[:, eye] - SHUT[0]) / (SHUT[1] - SHUT[0])).clamp(0, 1)
         arm = person.template[iris] - joint
         rotations.append(_fit_eye(arm, joint, pixels, seen, guess[:, eye], fit, target))
     return torch.cat(rotations, 1)

@@ -17,6 +17,7 @@ from torch import Tensor
 from stavatar.rotations import matrix_to_axis_angle, skew
 from stavatar.tracking.block_solver import solve_arrow, solve_block_tridiagonal
 from stavatar.tracking.landmark_model import (
+    Bounds,
     LandmarkModel,
     LandmarkPose,
     frame_jacobian,
@@ -145,7 +146,7 @@ def _fit_identity(
         person = model.personal(shape, none)
         normal = _normal_equations(person, target, pose, length, settings, shared=True)
         normal.add_expression_prior(pose, target, settings)
-        normal.hold_at_bounds(pose, settings)
+        normal.hold_at_bounds(pose, person.bounds(settings))
         frames = len(target)
         prior = torch.full((len(shape) + 1,), settings.identity_prior * frames, dtype=torch.float64)
         prior[-1] = 0 if settings.fit_focal else 1e12
@@ -155,7 +156,7 @@ def _fit_identity(
         )
         shape = shape + common[:-1].to(shape)
         length = length * common[-1].clamp(-LONGEST_FOCAL_STEP, LONGEST_FOCAL_STEP).exp().to(length)
-        pose = _in_front(pose.moved(step.to(shape), settings.expression_bounds))
+        pose = _in_front(pose.moved(step.to(shape), person.bounds(settings)))
         advance(f"{normal.error:.2f} %")
     return shape, length
 
@@ -167,10 +168,10 @@ def _step_frames(
     normal = _normal_equations(person, target, pose, focal, settings, shared=False)
     normal.add_expression_prior(pose, target, settings)
     coupling = normal.add_smoothness(pose, target.elapsed, settings)
-    free = normal.hold_at_bounds(pose, settings)
+    free = normal.hold_at_bounds(pose, person.bounds(settings))
     coupling = coupling * free[1:] * free[:-1]
     step = solve_block_tridiagonal(normal.frame.numpy(), coupling.numpy(), -normal.frame_gradient.numpy())
-    return _in_front(pose.moved(torch.from_numpy(step).to(focal), settings.expression_bounds)), normal.error
+    return _in_front(pose.moved(torch.from_numpy(step).to(focal), person.bounds(settings))), normal.error
 
 
 def _in_front(pose: LandmarkPose) -> LandmarkPose:
@@ -200,6 +201,7 @@ def _estimate_bias(
         ]
         factor = 1 / target.unit[frames, None].expand(-1, len(bias))
         by_head_point = point_jacobian(points, focal, factor) @ part.rotation[:, None]
+        by_head_point = person.by_template(by_head_point, part.expression)
         wanted = (by_head_point @ bias[:, :, None])[..., 0] - residual
         trust = _huber(residual.norm(dim=-1), settings.robust)[..., None]
         matrix += torch.einsum("tlai,tlaj->lij", by_head_point * trust[..., None], by_head_point)
@@ -270,9 +272,9 @@ class _NormalEquations:
         self.frame_gradient[:-1] -= pull
         return coupling
 
-    def hold_at_bounds(self, pose: LandmarkPose, settings: LandmarkSettings) -> Tensor:
+    def hold_at_bounds(self, pose: LandmarkPose, bounds: Bounds) -> Tensor:
         """Take unknowns out that are at a bound and would leave it; returns 1 for the others [T, M], float64."""
-        low, high = settings.expression_bounds
+        low, high = bounds
         gradient = self.frame_gradient[:, 6:]
         held = ((pose.expression <= low) & (gradient > 0)) | ((pose.expression >= high) & (gradient < 0))
         free = torch.ones_like(self.frame_gradient)
@@ -294,7 +296,7 @@ def _normal_equations(
     shared: bool,
 ) -> _NormalEquations:
     """Linearise the landmark errors of all frames. Without `shared`, K = 0."""
-    count, unknowns = len(target), 6 + person.expression_basis.shape[2]
+    count, unknowns = len(target), 6 + person.coefficients
     columns = person.shape_basis.shape[2] + 1 if shared else 0
     normal = _NormalEquations(
         frame=torch.empty(count, unknowns, unknowns, dtype=torch.float64),

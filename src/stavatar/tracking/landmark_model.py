@@ -1,7 +1,8 @@
 """A head model cut down to its landmarks: 478 points that move with identity, expression and a rigid pose.
 
 Camera-space landmarks of frame t are ``R_t (L(shape, expression_t) + bias - pivot) + t_t``, their pixels
-``focal * (x, y) / z + center``. Tracking solves for these unknowns; the derivatives here are analytic.
+``focal * (x, y) / z + center``. Tracking solves for these unknowns; the derivatives here are analytic. On heads whose
+mouth opens by the jaw joint, three unknowns of it follow the expression's coefficients and count as some of them.
 """
 
 from __future__ import annotations
@@ -15,6 +16,11 @@ from stavatar.errors import InputError
 from stavatar.head.landmarks import LandmarkEmbedding
 from stavatar.head.model import JOINTS, HeadModel
 from stavatar.rotations import axis_angle_to_matrix
+from stavatar.tracking.landmark_jaw import LandmarkJaw
+from stavatar.tracking.settings import LandmarkSettings
+
+Bounds = tuple[Tensor, Tensor]
+"""Smallest and largest values of the expression's unknowns, [E] each or one for all."""
 
 
 @dataclass(frozen=True)
@@ -26,36 +32,91 @@ class LandmarkModel:
         shape_basis: [L, 3, S] of the first S identity coefficients.
         expression_basis: [L, 3, E].
         pivot: [3] the centre of the landmarks. Turning about it keeps rotation and translation nearly independent.
+        jaw: the jaw joint, where the mouth opens by it; None where expressions open it.
     """
 
     template: Tensor
     shape_basis: Tensor
     expression_basis: Tensor
     pivot: Tensor
+    jaw: LandmarkJaw | None = None
 
     @staticmethod
-    def of(head: HeadModel, embedding: LandmarkEmbedding, identities: int) -> LandmarkModel:
-        """The landmarks of `head`, with its first `identities` identity coefficients (or as many as it has)."""
+    def of(
+        head: HeadModel, embedding: LandmarkEmbedding, identities: int, expressions: int | None = None
+    ) -> LandmarkModel:
+        """The landmarks of `head`, with its first `identities` and `expressions` coefficients (or all that it has)."""
         points = embedding.points(head, head.template[None])[0]
         pivot = points.mean(0)
         shape = embedding.points(head, head.shape_basis[:identities])
-        expression = embedding.points(head, head.expression_basis)
+        expression = embedding.points(head, head.expression_basis[:expressions])
         return LandmarkModel(
             template=points - pivot,
             shape_basis=shape.permute(1, 2, 0).contiguous(),
             expression_basis=expression.permute(1, 2, 0).contiguous(),
             pivot=pivot,
+            jaw=None if head.jaw_by_expression else LandmarkJaw.of(head, embedding, pivot, identities),
         )
+
+    @property
+    def coefficients(self) -> int:
+        """How many unknowns the expression has, those of the jaw included."""
+        return self.expression_basis.shape[2] + (0 if self.jaw is None else 3)
+
+    def bounds(self, settings: LandmarkSettings) -> Bounds:
+        """Where the expression's unknowns are kept."""
+        if self.jaw is None:
+            low, high = settings.expression_bounds
+            return torch.tensor(low), torch.tensor(high)
+        jaw_low, jaw_high = self.jaw.bounds()
+        reach = torch.full((self.expression_basis.shape[2],), settings.unnamed_bound)
+        return torch.cat([-reach, jaw_low]), torch.cat([reach, jaw_high])
 
     def double(self) -> LandmarkModel:
         """The same in float64."""
         return LandmarkModel(
-            self.template.double(), self.shape_basis.double(), self.expression_basis.double(), self.pivot.double()
+            self.template.double(),
+            self.shape_basis.double(),
+            self.expression_basis.double(),
+            self.pivot.double(),
+            None if self.jaw is None else self.jaw.double(),
         )
 
     def personal(self, shape: Tensor, bias: Tensor) -> LandmarkModel:
         """The landmarks of one person, whose template is the neutral face with `shape` [S] and `bias` [L, 3]."""
-        return replace(self, template=self.template + self.shape_basis @ shape + bias)
+        return replace(
+            self,
+            template=self.template + self.shape_basis @ shape + bias,
+            jaw=None if self.jaw is None else self.jaw.personal(shape),
+        )
+
+    def expressed(self, expression: Tensor) -> Tensor:
+        """Landmarks [T, L, 3] relative to the pivot, with expressions [T, E] and their jaw."""
+        points = self._without_jaw(expression)
+        return points if self.jaw is None else self.jaw.moved(points, expression[:, -3:])
+
+    def by_template(self, by_point: Tensor, expression: Tensor) -> Tensor:
+        """Derivatives by expressed landmarks [T, L, 2, 3] -> by those of the template."""
+        return by_point if self.jaw is None else self.jaw.through(by_point, expression[:, -3:])
+
+    def by_expression(self, by_point: Tensor, expression: Tensor) -> Tensor:
+        """Derivatives by expressed landmarks [T, L, 2, 3] -> by the expression's unknowns [T, 2 L, E]."""
+        linear = _times_basis(self.by_template(by_point, expression), self.expression_basis)
+        if self.jaw is None:
+            return linear
+        jaw = self.jaw.jacobian(by_point, self._without_jaw(expression), expression[:, -3:])
+        return torch.cat([linear, jaw.flatten(1, 2)], -1)
+
+    def by_shape(self, by_point: Tensor, expression: Tensor) -> Tensor:
+        """Derivatives by expressed landmarks [T, L, 2, 3] -> by identity [T, 2 L, S]."""
+        linear = _times_basis(self.by_template(by_point, expression), self.shape_basis)
+        if self.jaw is None:
+            return linear
+        return linear + self.jaw.by_shape(by_point, expression[:, -3:]).flatten(1, 2)
+
+    def _without_jaw(self, expression: Tensor) -> Tensor:
+        offsets = expression[:, : self.expression_basis.shape[2]] @ self.expression_basis.flatten(0, 1).T
+        return self.template + offsets.unflatten(1, (-1, 3))
 
 
 @dataclass(frozen=True)
@@ -65,7 +126,7 @@ class LandmarkPose:
     Attributes:
         rotation: [T, 3, 3] from head space to camera space.
         translation: [T, 3] camera-space position of the model's pivot.
-        expression: [T, E].
+        expression: [T, E] coefficients, and behind them the jaw's unknowns where the model has a jaw.
     """
 
     rotation: Tensor
@@ -78,12 +139,12 @@ class LandmarkPose:
     def __getitem__(self, index: slice | Tensor) -> LandmarkPose:
         return LandmarkPose(self.rotation[index], self.translation[index], self.expression[index])
 
-    def moved(self, step: Tensor, bounds: tuple[float, float]) -> LandmarkPose:
+    def moved(self, step: Tensor, bounds: Bounds) -> LandmarkPose:
         """Apply a step [T, 6 + E]: a rotation vector on the left, a translation, and expression kept in `bounds`."""
         return LandmarkPose(
             rotation=axis_angle_to_matrix(step[:, :3]) @ self.rotation,
             translation=self.translation + step[:, 3:6],
-            expression=(self.expression + step[:, 6:]).clamp(*bounds),
+            expression=(self.expression + step[:, 6:]).clamp(bounds[0], bounds[1]),
         )
 
     def points(self, model: LandmarkModel) -> Tensor:
@@ -92,8 +153,7 @@ class LandmarkPose:
 
     def turned(self, model: LandmarkModel) -> Tensor:
         """Landmarks relative to the pivot, along the camera's axes [T, L, 3]."""
-        offsets = self.expression @ model.expression_basis.flatten(0, 1).T
-        return (model.template + offsets.unflatten(1, (-1, 3))) @ self.rotation.transpose(1, 2)
+        return model.expressed(self.expression) @ self.rotation.transpose(1, 2)
 
 
 def project(points: Tensor, focal: Tensor, center: Tensor) -> Tensor:
@@ -122,7 +182,7 @@ def frame_jacobian(model: LandmarkModel, pose: LandmarkPose, by_point: Tensor) -
     """
     arm = pose.turned(model)[:, :, None].expand_as(by_point)
     by_turn = torch.linalg.cross(arm, by_point, dim=-1)  # g . (w x arm) = w . (arm x g)
-    by_expression = _times_basis(by_point @ pose.rotation[:, None], model.expression_basis)
+    by_expression = model.by_expression(by_point @ pose.rotation[:, None], pose.expression)
     return torch.cat([by_turn.flatten(1, 2), by_point.flatten(1, 2), by_expression], -1)
 
 
@@ -131,7 +191,7 @@ def shared_jacobian(model: LandmarkModel, pose: LandmarkPose, by_point: Tensor, 
 
     `offset` [T, L, 2] are pixels from the image centre, times the factor in `by_point`; returns [T, 2 L, S + 1].
     """
-    by_shape = _times_basis(by_point @ pose.rotation[:, None], model.shape_basis)
+    by_shape = model.by_shape(by_point @ pose.rotation[:, None], pose.expression)
     return torch.cat([by_shape, offset.flatten(1)[..., None]], -1)
 
 
@@ -158,8 +218,7 @@ def frontal_pose(
     """
     skin = model.template.new_zeros(len(model.template), 1)
     skin[:468] = 1 / 468
-    offsets = (expression @ model.expression_basis.flatten(0, 1).T).unflatten(1, (-1, 3))
-    source = model.template + offsets
+    source = model.expressed(expression)
     source_mean, target_mean = (source * skin).sum(1), (landmarks * skin).sum(1)
     centred = source - source_mean[:, None]
     covariance = ((landmarks - target_mean[:, None]) * skin).transpose(1, 2) @ centred
@@ -175,11 +234,14 @@ def frontal_pose(
 
 
 def require_arkit(head: HeadModel) -> None:
-    """Raise InputError unless the mouth of `head` opens by ARKit expressions, which landmark tracking relies on."""
-    if not head.jaw_by_expression or "jawOpen" not in head.expression_names:
+    """Raise InputError where the mouth opens by expressions that are not ARKit's: nothing tells which ones those are.
+
+    Heads whose mouth opens by the jaw joint, as FLAME's does, need no names.
+    """
+    if head.jaw_by_expression and "jawOpen" not in head.expression_names:
         raise InputError(
-            f"head model {head.name} has no ARKit expressions, which tracking from landmarks needs: track with the "
-            "embedded head"
+            f"head model {head.name} opens its mouth by expressions that are not named as ARKit's, which tracking from "
+            "landmarks needs: track with the embedded head or with FLAME"
         )
 
 

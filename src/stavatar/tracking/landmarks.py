@@ -1,12 +1,15 @@
 """Tracking from landmarks: observations -> Sequence. The first stage; photometric refinement comes after it.
 
-What is fitted: identity and focal length once per clip, rigid head pose, expression and gaze in each frame. Landmarks
+What is fitted: identity and focal length once per clip, rigid head pose, expression, jaw and gaze in each frame. On a
+head without ARKit's names (FLAME) expression starts from neutral, and MediaPipe's scores only say how far the jaw is
+open and the eyes are shut. Landmarks
 do not see the torso: it is assumed to stand upright and drift slowly (see `torso`).
 """
 
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -19,11 +22,12 @@ from stavatar.head.model import HeadModel
 from stavatar.head.parameters import HeadParameters
 from stavatar.progress import Stage, stage, warn
 from stavatar.sequence.sequence import Sequence
-from stavatar.tracking.blendshapes import expression_guess, gaze_guess
+from stavatar.tracking.blendshapes import blink_guess, expression_guess, gaze_guess, jaw_guess
 from stavatar.tracking.gaps import Bridge
 from stavatar.tracking.gaze import fit_gaze
 from stavatar.tracking.landmark_fit import LandmarkFit, LandmarkTarget, fit_landmarks
 from stavatar.tracking.landmark_groups import OUTER_EYE_CORNERS, SKIN, landmark_weights
+from stavatar.tracking.landmark_jaw import UNIT as JAW_UNIT
 from stavatar.tracking.landmark_model import LandmarkModel, require_arkit
 from stavatar.tracking.report import Residuals, TrackReport, jitter
 from stavatar.tracking.settings import LandmarkSettings
@@ -84,14 +88,15 @@ def track_with_report(
 
     Args:
         observations: T frames of one person.
-        head: with ARKit expressions, as the embedded head has.
+        head: with ARKit expressions, as the embedded head has, or with a jaw joint that opens the mouth, as FLAME.
         embedding: of the landmarks on `head`.
         name: for the sequence.
         settings: options; the defaults where None.
         progress: shows the stage.
 
     Raises:
-        InputError: too few frames show a face, an option is out of range, or `head` has no ARKit expressions.
+        InputError: too few frames show a face, an option is out of range, or `head` opens its mouth by
+                expressions that are not ARKit's.
     """
     started = time.perf_counter()
     settings = settings or LandmarkSettings()
@@ -104,11 +109,19 @@ def track_with_report(
         )
     focal, focal_source = choose_focal(settings, observations)
 
-    model = LandmarkModel.of(head, embedding, settings.identities)
-    target = make_target(observations, known, head.expression_names)
+    named = head.jaw_by_expression
+    model = LandmarkModel.of(head, embedding, settings.identities, None if named else settings.expressions)
+    target = make_target(observations, known, head.expression_names[: model.expression_basis.shape[2]])
+    if model.jaw is not None:
+        jaw = jaw_guess(observations, known) / JAW_UNIT
+        target = replace(target, expression=torch.cat([target.expression, jaw], 1))
     with progress("tracking the head", settings.identity_steps + settings.frame_steps) as step_done:
         fit = fit_landmarks(model, target, focal, settings, lambda note: step_done(1, note))
-    eyes = fit_gaze(head, embedding, model, fit, target, gaze_guess(observations, known))
+    if named:
+        shut = fit.pose.expression[:, [head.expression_names.index(f"eyeBlink{side}") for side in ("Left", "Right")]]
+    else:
+        shut = blink_guess(observations, known)
+    eyes = fit_gaze(head, embedding, model, fit, target, gaze_guess(observations, known), shut)
 
     errors = fit.errors(model, target, with_bias=True)
     confidence = torch.zeros(len(observations))
@@ -210,6 +223,8 @@ def _to_world(
     size: tuple[int, int],
 ) -> tuple[HeadParameters, Camera]:
     """Head poses in front of the camera -> parameters of all frames in world space, and the camera."""
+    fitted = model.expression_basis.shape[2]
+    expression = torch.nn.functional.pad(fit.pose.expression[:, :fitted], (0, head.expression_count - fitted))
     identity = torch.einsum("s,sjc->jc", fit.shape, head.joint_basis[: len(fit.shape)])
     joints = head.joint_template + identity
     flip = torch.diag(torch.tensor([1.0, -1.0, -1.0]))  # camera axes <-> world axes
@@ -223,10 +238,12 @@ def _to_world(
     torso_rotation, torso_translation = estimate_torso(rotation, neck, confidence, joints, fps)
     pose = split_head_and_torso(rotation, neck, torso_rotation, torso_translation, joints)
     parameters = HeadParameters(
-        expression=bridge.values(fit.pose.expression),
+        expression=bridge.values(expression),
         rotation=pose.rotation,
         neck=pose.neck,
-        jaw=torch.zeros_like(pose.neck),
+        jaw=torch.zeros_like(pose.neck)
+        if model.jaw is None
+        else bridge.values(fit.pose.expression[:, fitted:] * JAW_UNIT),
         eyes=bridge.values(eyes),
         translation=pose.translation,
         neck_translation=pose.neck_translation,

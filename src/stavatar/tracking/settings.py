@@ -25,7 +25,9 @@ class LandmarkSettings:
         identity_steps: Gauss-Newton steps for identity (and focal length).
         frame_steps: Gauss-Newton steps over all frames, with identity fixed.
         expression_prior: weight of the squared distance to MediaPipe's calibrated blendshape scores, %².
-        expression_bounds: range of the expression coefficients.
+        expression_bounds: range of the expression coefficients where they are named as ARKit's.
+        expressions: number of expression coefficients to fit on heads that have no names for them (FLAME).
+        unnamed_bound: those coefficients stay within so many standard deviations.
         robust: landmark errors beyond this many % count linearly (Huber).
         bias_size: how far from its place on the head model a landmark is expected to be, metres.
         smooth_rotation, smooth_translation: radians and metres that the head may stray in 1/25 s from moving on with
@@ -45,6 +47,8 @@ class LandmarkSettings:
     frame_steps: int = 6
     expression_prior: float = 0.02
     expression_bounds: tuple[float, float] = (-0.15, 1.2)
+    expressions: int = 50
+    unnamed_bound: float = 3.0
     robust: float = 3.0
     bias_size: float = 0.003
     smooth_rotation: float = 0.005
@@ -53,10 +57,10 @@ class LandmarkSettings:
     noise: float = 0.15
 
     def __post_init__(self) -> None:
-        for name in ("identities", "identity_frames", "identity_steps", "frame_steps"):
+        for name in ("identities", "identity_frames", "identity_steps", "frame_steps", "expressions"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} of the landmark settings must be at least 1")
-        positive = ("identity_prior", "expression_prior", "robust", "bias_size", "noise")
+        positive = ("identity_prior", "expression_prior", "unnamed_bound", "robust", "bias_size", "noise")
         for name in (*positive, "smooth_rotation", "smooth_translation", "smooth_expression"):
             if not getattr(self, name) > 0:
                 raise InputError(f"{name} of the landmark settings must be more than 0")
