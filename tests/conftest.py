@@ -8,11 +8,14 @@ import torch
 from stavatar import config
 from stavatar.avatar.avatar import Avatar, render
 from stavatar.avatar.gaussians import BoundGaussians
+from stavatar.avatar.runtime import Runtime
+from stavatar.avatar.storage import Motion, save_avatar
 from stavatar.camera import Camera
 from stavatar.head import load_embedded_head
 from stavatar.head.regions import RegionMasks
 from stavatar.head.uv import UVAtlas
 from stavatar.sequence import Sequence
+from stavatar.training.trainer import start_avatar
 
 SIZE = 64
 
@@ -89,3 +92,31 @@ def small_sequence(head, true_avatar, true_motion):
         test=torch.arange(frames - 2, frames),
         fps=25.0,
     )
+
+
+@pytest.fixture(scope="session")
+def small_avatar(small_sequence, head, small_config):
+    """An untrained avatar of the small sequence, whose network nevertheless says something."""
+    avatar = start_avatar(small_sequence, head, small_config)
+    generator = torch.Generator().manual_seed(0)
+    torch.nn.init.normal_(avatar.network.fuse_last.weight, 0, 0.1, generator=generator)
+    return avatar.eval()
+
+
+@pytest.fixture(scope="session")
+def small_motion(small_sequence):
+    sequence = small_sequence
+    return Motion(sequence.parameters, sequence.camera, sequence.fps, sequence.train, sequence.test)
+
+
+@pytest.fixture(scope="session")
+def small_runtime(small_avatar, small_motion):
+    return Runtime(small_avatar, small_motion)
+
+
+@pytest.fixture(scope="session")
+def small_avatar_folder(small_avatar, small_motion, tmp_path_factory):
+    """The small avatar on disk."""
+    folder = tmp_path_factory.mktemp("avatars") / "small"
+    save_avatar(small_avatar, small_motion, folder)
+    return folder

@@ -42,12 +42,15 @@ ALLOWED: dict[str, set[str]] = {
         *("avatar", "camera", "config", "density", "errors", "evaluation", "files", "head", "mesh", "progress"),
         *("sequence", "splat", "training.losses"),
     },
+    # avatar in, pictures out
+    "rendering": {"avatar", "camera", "capture", "errors", "files", "head", "progress"},
+    "drive": {"avatar", "capture", "errors", "head", "progress", "rotations", "sequence", "tracking"},
     # everything put together
     "run": {"config", "errors", "files"},
     "doctor": {"assets", "config"},
     "pipeline": {
-        *("assets", "avatar", "camera", "capture", "config", "errors", "evaluation", "files", "head", "progress"),
-        *("run", "sequence", "synth", "tracking", "training"),
+        *("assets", "avatar", "capture", "config", "drive", "errors", "evaluation", "files", "head", "progress"),
+        *("rendering", "run", "sequence", "synth", "tracking", "training"),
     },
     "cli": {"assets", "config", "doctor", "errors", "files", "pipeline", "run"},
 }

@@ -275,7 +275,7 @@ def test_wrong_options(stavatar, tmp_path, options, message):
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
-@pytest.mark.parametrize("command", ["reconstruct", "demo", "train", "evaluate", "render"])
+@pytest.mark.parametrize("command", ["reconstruct", "demo", "train", "evaluate", "render", "drive", "view"])
 def test_a_gpu_that_is_not_there(stavatar, tmp_path, command):
     Run.start(tmp_path / "run", config.preset("cpu"), {}, resume=False)
     arguments = {
@@ -284,6 +284,8 @@ def test_a_gpu_that_is_not_there(stavatar, tmp_path, command):
         "train": [tmp_path / "sequence", "-o", tmp_path / "out"],
         "evaluate": [tmp_path / "run"],
         "render": [tmp_path / "run", "-o", tmp_path / "out.mp4"],
+        "drive": [tmp_path / "run", "-m", tmp_path / "run", "-o", tmp_path / "out.mp4"],
+        "view": [tmp_path / "run"],
     }[command]
     before = listing(tmp_path)
     code, _, errors = stavatar(command, *arguments, "--device", "cuda")
@@ -298,7 +300,13 @@ def test_a_gpu_that_is_not_there(stavatar, tmp_path, command):
     [
         (["render", "FOLDER", "-o", "FOLDER/out.mp4"], 2, "is not an avatar"),
         (["render", "FOLDER/nothing", "-o", "FOLDER/out.mp4"], 2, "is not an avatar"),
-        (["render", "FOLDER", "-o", "FOLDER/out.gif"], 2, r"must end in \.mp4"),
+        (["render", "FOLDER", "-o", "FOLDER/out.gif"], 2, r"ends in \.mp4"),
+        (["render", "FOLDER", "-o", "FOLDER"], 2, "choose a new or empty folder"),
+        (["drive", "FOLDER", "-m", "FOLDER/run"], 2, "name what to write with --out"),
+        (["drive", "FOLDER", "-m", "FOLDER/run", "-o", "FOLDER/out.mp4"], 2, "is not an avatar"),
+        (["drive", "FOLDER", "-m", "webcam", "-o", "FOLDER/out.mp4"], 2, "leave out --out"),
+        (["drive", "FOLDER", "-m", "webcam"], 2, "is not an avatar"),
+        (["view", "FOLDER"], 2, "is not an avatar"),
         (["evaluate", "FOLDER"], 2, "is not a stavatar run"),
         (["evaluate", "FOLDER/run"], 2, "sequence is not a folder"),
         (["train", "FOLDER", "-o", "FOLDER/out"], 2, r"transforms\.json does not exist"),
@@ -351,7 +359,13 @@ OPTIONS = {
     "track": ["--out", "--preset", "--set", "--holdout", "--resume"],
     "train": ["--out", "--preset", "--set", "--device", "--resume"],
     "evaluate": ["--device"],
-    "render": ["--out", "--size", "--orbit", "--yaw", "--pitch", "--frames", "--hard", "--device"],
+    "render": ["--out", "--size", "--orbit", "--dolly", "--yaw", "--pitch", "--frames", "--hard", "--device"],
+    "drive": [
+        *("--motion", "--out", "--strength", "--smooth", "--limit", "--head-motion", "--neutral-frame", "--fps"),
+        *("--beside", "--size", "--orbit", "--dolly", "--yaw", "--pitch", "--frames", "--hard", "--camera", "--port"),
+        *("--browser", "--device"),
+    ],
+    "view": ["--port", "--host", "--browser", "--out", "--device"],
     "synth": ["--out", "--sequence", "--style", "--frames", "--size", "--seed", "--noise"],
     "assets": ["--list"],
     "doctor": [],

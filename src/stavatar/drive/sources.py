@@ -1,0 +1,55 @@
+"""What an avatar can be driven by, told apart by what lies at a path."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from stavatar.avatar.storage import DESCRIPTION, avatar_folder, load_motion
+from stavatar.capture import capture
+from stavatar.drive.coefficients import read_coefficients
+from stavatar.drive.driver import Driver
+from stavatar.errors import InputError
+from stavatar.head import load_embedded_head, load_embedded_landmarks, load_head
+from stavatar.progress import remark
+from stavatar.sequence import Sequence, read_sequence
+from stavatar.tracking import track_landmarks
+
+TRACKED_SIZE = 256
+"""Edge of the pictures in which a driving video is tracked, pixels."""
+
+
+def load_driver(path: Path, *, fps: float | None = None) -> Driver:
+    """Read a performance.
+
+    Args:
+        path: a run or an avatar (its recorded motion), a tracked sequence, a CSV of ARKit coefficients, or a video (or
+            folder of pictures), which is tracked.
+        fps: frames per second of a CSV that does not tell.
+
+    Raises:
+        InputError: it is none of these, or cannot be used.
+        AssetError: a video is to be tracked and a model for that is missing.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise InputError(f"{path} does not exist: give a sequence, a run, an avatar, a video or a CSV")
+    if (avatar_folder(path) / DESCRIPTION).exists():
+        head_model, motion = load_motion(avatar_folder(path))
+        names = tuple(load_head(head_model).expression_names)
+        return Driver.from_parameters(path.name, head_model, names, motion.parameters, motion.fps)
+    for folder in (path, path / "sequence"):
+        if (folder / "transforms.json").exists():
+            return _of_sequence(read_sequence(folder))
+    if path.suffix.lower() == ".csv":
+        return read_coefficients(path, tuple(load_embedded_head().expression_names), fps)
+    remark(f"tracking {path}: to use it more than once, keep it with `stavatar track`")
+    observations = capture(path, size=TRACKED_SIZE)
+    head = load_embedded_head()
+    return _of_sequence(track_landmarks(observations, head, load_embedded_landmarks(), name=path.stem))
+
+
+def _of_sequence(sequence: Sequence) -> Driver:
+    names = tuple(load_head(sequence.head_model).expression_names)
+    return Driver.from_parameters(
+        sequence.name, sequence.head_model, names, sequence.parameters, sequence.fps, sequence.images
+    )
