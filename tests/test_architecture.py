@@ -88,7 +88,11 @@ def imported_modules(tree: ast.AST) -> set[str]:
 FILES = sorted(SOURCE.rglob("*.py"))
 
 
-@pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(SOURCE)))
+ROOMED = [file for file in FILES if file != SOURCE / "__init__.py"]
+"""The package itself only hands out names of all rooms; nothing inside imports it but for the version."""
+
+
+@pytest.mark.parametrize("file", ROOMED, ids=lambda file: str(file.relative_to(SOURCE)))
 def test_imports_follow_the_arrows(file):
     module = ".".join(["stavatar", *file.relative_to(SOURCE).with_suffix("").parts]).removesuffix(".__init__")
     own = room_of(module)

@@ -188,8 +188,8 @@ def test_pictures_shrink_while_drawing_is_slow_and_grow_again():
     pace = Pace(rate=15)
     for _ in range(30):
         height = pace.height(512, moving=True)
-        pace.took(height, 4e-6 * height**2)  # 0.26 s at 256
-    assert 110 <= height <= 145  # 1/15 s is reached at 129
+        pace.took(height, 3e-6 * height**2)  # 0.2 s at 256
+    assert 135 <= height <= 165  # 1/15 s is reached at 149
     assert pace.height(512, moving=False) == 512
     assert pace.height(512, moving=True, adapt=False) == 512
     for _ in range(30):

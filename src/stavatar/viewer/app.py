@@ -182,10 +182,12 @@ class Viewer:
             wanted = (look, live, client.pose, height)
             if _same(client.shown, wanted):
                 continue
+            self.scene.pose(look, live)
+            posed = time.monotonic()
             picture = self.scene.draw(look, client.camera(height), live)
-            took = time.monotonic() - now
             if moving:
-                client.pace.took(height, took)
+                client.pace.took(height, time.monotonic() - posed)
+            took = time.monotonic() - now
             client.handle.scene.set_background_image(picture, format="jpeg", jpeg_quality=70 if moving else 92)
             client.shown = wanted
             self._tell(picture, took, None if live is None or frame is None else time.monotonic() - frame.seconds)

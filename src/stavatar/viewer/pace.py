@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import math
 
-LEAST_HEIGHT = 96
+LEAST_HEIGHT = 128
 STEP = 16
 """Heights are multiples of this, so that they do not flicker."""
 
 
 class Pace:
-    """Chooses the height of the next picture from how long the last ones took.
+    """Chooses the height of the next picture from how long drawing the last ones took.
+
+    Posing the avatars takes as long at every size, so that it does not count.
 
     Args:
-        rate: pictures per second to hold while something moves.
+        rate: pictures that could be drawn in a second while something moves.
     """
 
-    def __init__(self, rate: float = 15.0) -> None:
+    def __init__(self, rate: float = 25.0) -> None:
         self.rate = rate
         self._height = 256.0
 

@@ -100,15 +100,17 @@ class Scene:
         return [_adjusted(base, look, runtime) for base, runtime in zip(bases, self.runtimes, strict=True)]
 
     @torch.no_grad()
-    def draw(self, look: Look, camera: Camera, live: HeadParameters | None = None) -> np.ndarray:
-        """One picture [H, W, 3] uint8 through a camera around the origin.
-
-        Posing is kept for as long as only the camera moves.
-        """
+    def pose(self, look: Look, live: HeadParameters | None = None) -> list[_Posed]:
+        """Every avatar as the controls say; kept for as long as only the camera moves."""
         if self._kept is None or self._kept[0] != look or self._kept[1] is not live:
             poses = self.parameters(look, live)
             self._kept = look, live, [self._place(index, pose, look) for index, pose in enumerate(poses)]
-        posed = self._kept[2]
+        return self._kept[2]
+
+    @torch.no_grad()
+    def draw(self, look: Look, camera: Camera, live: HeadParameters | None = None) -> np.ndarray:
+        """One picture [H, W, 3] uint8 through a camera around the origin."""
+        posed = self.pose(look, live)
         device = self.lead.device
         joined = _join([each.gaussians for each in posed])
         image = rasterize(
