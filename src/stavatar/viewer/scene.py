@@ -26,6 +26,8 @@ from stavatar.viewer.look import Look, part_of
 SPACING = 0.45
 """Metres between avatars side by side."""
 
+_FARTHER = 0.8  # of the recorded distance, that the camera stands back for every avatar after the first
+
 
 @dataclass(frozen=True)
 class _Posed:
@@ -81,7 +83,7 @@ class Scene:
         forward = camera.world_to_camera[0, 2, :3]
         position = camera.position[0] - self.lead.pivot
         target = position - (position @ forward) * forward
-        position = target + (position - target) * len(self.runtimes) ** 0.5
+        position = target + (position - target) * (1 + _FARTHER * (len(self.runtimes) - 1))
         return position.numpy(), target.numpy(), 2 * math.atan(camera.height / 2 / float(camera.focal[0, 1]))
 
     def parameters(self, look: Look, live: HeadParameters | None = None) -> list[HeadParameters]:
