@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 STILL_SECONDS = 0.3
 """After so long without a change the picture is drawn at its full size."""
 
+_TELL_SECONDS = 0.5  # between lines about pictures in motion
 _WIDEST = 3.0  # of a picture, in heights
 _TURNTABLE_FPS = 25
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
@@ -190,7 +191,9 @@ class Viewer:
             took = time.monotonic() - now
             client.handle.scene.set_background_image(picture, format="jpeg", jpeg_quality=70 if moving else 92)
             client.shown = wanted
-            self._tell(picture, took, None if live is None or frame is None else time.monotonic() - frame.seconds)
+            latency = None if live is None or frame is None else time.monotonic() - frame.seconds
+            if not moving or time.monotonic() - self._told_at > _TELL_SECONDS:
+                self._tell(picture, took, latency)
 
     def _patience(self) -> float:
         """Seconds until the next round is due without a change: soon while something plays or waits for full size."""
@@ -228,10 +231,7 @@ class Viewer:
         self._wake.set()
 
     def _tell(self, picture: np.ndarray, took: float, latency: float | None) -> None:
-        now = time.monotonic()
-        if now - self._told_at < 0.5:
-            return
-        self._told_at = now
+        self._told_at = time.monotonic()
         height, width = picture.shape[:2]
         status = f"{width} x {height} pixels, drawn in {1000 * took:.0f} ms"
         if latency is not None and self._live is not None:
