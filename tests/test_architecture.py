@@ -47,7 +47,7 @@ ALLOWED: dict[str, set[str]] = {
     "drive": {"avatar", "capture", "errors", "head", "progress", "rotations", "sequence", "tracking"},
     "viewer": {
         *("avatar", "camera", "capture", "drive", "errors", "files", "head", "mesh", "progress", "rendering"),
-        *("rotations", "splat"),
+        "rotations",
     },
     # everything put together
     "run": {"config", "errors", "files"},

@@ -56,3 +56,17 @@ def test_driving_writes_a_video_of_every_frame(small_avatar_folder, small_sequen
             device=CPU,
         )
     assert not (tmp_path / "no.mp4").exists()
+
+
+def test_a_video_that_would_be_refused_is_not_tracked_first(tmp_path, monkeypatch):
+    from stavatar.drive import sources
+
+    def refuse(name, head_model, names):
+        assert (name, head_model) == ("face.mp4", "embedded-1")
+        assert "jawOpen" in names
+        raise InputError("another head")
+
+    (tmp_path / "face.mp4").touch()
+    monkeypatch.setattr(sources, "capture", lambda *_, **__: pytest.fail("tracked"))
+    with pytest.raises(InputError, match="another head"):
+        load_driver(tmp_path / "face.mp4", accept=refuse)

@@ -6,12 +6,11 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-import torch
 from torch import Tensor
 
 from stavatar.head import HeadParameters
 from stavatar.rotations import axis_angle_to_matrix, matrix_to_axis_angle
-from stavatar.tracking.blendshapes import PITCH_AT_FULL, YAW_AT_FULL
+from stavatar.tracking.blendshapes import gaze_of_looks
 from stavatar.tracking.gaze import eye_rotation
 
 
@@ -84,11 +83,6 @@ class Driver:
                 return scores.new_zeros(len(scores))
             return scores[:, expression_names.index(expression)]
 
-        rotations = []
-        for side, outwards in (("Left", 1.0), ("Right", -1.0)):
-            yaw = outwards * (score(f"eyeLookOut{side}") - score(f"eyeLookIn{side}"))
-            pitch = score(f"eyeLookDown{side}") - score(f"eyeLookUp{side}")
-            angles = torch.stack([PITCH_AT_FULL * pitch, YAW_AT_FULL * yaw], -1)
-            rotations.append(matrix_to_axis_angle(eye_rotation(angles)))
+        eyes = matrix_to_axis_angle(eye_rotation(gaze_of_looks(score))).flatten(1)
         jaw = scores.new_zeros(len(scores), 3)
-        return Driver(name, None, expression_names, scores, jaw, torch.cat(rotations, 1), head, fps)
+        return Driver(name, None, expression_names, scores, jaw, eyes, head, fps)

@@ -71,7 +71,7 @@ class LiveRetargeter:
 
     def _learn(self, face: LiveFace) -> tuple[Rest, Tensor]:
         if not self._watched:
-            self.retarget.require(_driver([face]))
+            self.retarget.require("the camera", None, face.names)
         self._watched.append(face)
         driver = _driver(self._watched)
         assert driver.head is not None

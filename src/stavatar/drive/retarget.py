@@ -65,18 +65,18 @@ class Retargeter:
         self._pose = seen.map(lambda value: value.mean(0, keepdim=True))
         self._neck_reach = Reach(seen.neck, self._pose.neck[0])
 
-    def require(self, driver: Driver) -> None:
-        """Refuse a driver whose coefficients mean something else than the avatar's.
+    def require(self, name: str, head_model: str | None, expression_names: tuple[str, ...]) -> None:
+        """Refuse a driver, told by its attributes, whose coefficients mean something else than the avatar's.
 
         Raises:
             InputError: no map leads from the one to the other.
         """
-        if driver.head_model == self.head.name or _named_as_arkit(driver.expression_names, self.head.expression_names):
+        if head_model == self.head.name or _named_as_arkit(expression_names, self.head.expression_names):
             return
-        what = "ARKit coefficients" if driver.head_model is None else f"expressions of head model {driver.head_model}"
+        what = "ARKit coefficients" if head_model is None else f"expressions of head model {head_model}"
         raise InputError(
-            f"{driver.name} holds {what}, and the avatar has head model {self.head.name}: there is no map between the "
-            f"two; drive it by a sequence or avatar of head model {self.head.name}"
+            f"{name} holds {what}, and the avatar has head model {self.head.name}: there is no map between the two; "
+            f"drive it by a sequence or avatar of head model {self.head.name}"
         )
 
     def follow(self, driver: Driver, *, neutral_frame: int | None = None) -> HeadParameters:
@@ -90,7 +90,7 @@ class Retargeter:
             InputError: the driver does not fit the avatar, has no such frame, or shows no head motion where that is
                 asked for.
         """
-        self.require(driver)
+        self.require(driver.name, driver.head_model, driver.expression_names)
         if self.options.head_motion and driver.head is None:
             raise InputError(
                 f"{driver.name} says nothing about the head's motion that could be relied on: leave out --head-motion"
@@ -116,7 +116,7 @@ class Retargeter:
             self.rest.expression + self.options.strength * moved, self.options.limit
         )
         low, high = self._seen_expression
-        if _named_as_arkit(self.head.expression_names, self.head.expression_names):
+        if _named_as_arkit(self.head.expression_names):
             low, high = low.clamp_max(0), high.clamp_min(1)
             expression = expression.clamp(low, high)
         for blink in self._blinks:

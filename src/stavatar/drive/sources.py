@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from stavatar.avatar.storage import DESCRIPTION, avatar_folder, load_motion
@@ -18,13 +19,18 @@ TRACKED_SIZE = 256
 """Edge of the pictures in which a driving video is tracked, pixels."""
 
 
-def load_driver(path: Path, *, fps: float | None = None) -> Driver:
+Accept = Callable[[str, str | None, tuple[str, ...]], None]
+"""Called with a driver's name, head model and expression names before anything that takes long; may refuse."""
+
+
+def load_driver(path: Path, *, fps: float | None = None, accept: Accept | None = None) -> Driver:
     """Read a performance.
 
     Args:
         path: a run or an avatar (its recorded motion), a tracked sequence, a CSV of ARKit coefficients, or a video (or
             folder of pictures), which is tracked.
         fps: frames per second of a CSV that does not tell.
+        accept: refuses what cannot be used, before a video is tracked: :meth:`Retargeter.require`.
 
     Raises:
         InputError: it is none of these, or cannot be used.
@@ -42,9 +48,11 @@ def load_driver(path: Path, *, fps: float | None = None) -> Driver:
             return _of_sequence(read_sequence(folder))
     if path.suffix.lower() == ".csv":
         return read_coefficients(path, tuple(load_embedded_head().expression_names), fps)
+    head = load_embedded_head()
+    if accept is not None:
+        accept(path.name, head.name, tuple(head.expression_names))
     remark(f"tracking {path}: to use it more than once, keep it with `stavatar track`")
     observations = capture(path, size=TRACKED_SIZE)
-    head = load_embedded_head()
     return _of_sequence(track_landmarks(observations, head, load_embedded_landmarks(), name=path.stem))
 
 

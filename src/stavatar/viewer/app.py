@@ -130,7 +130,8 @@ class Viewer:
         self._told_at = 0.0
         with redirect_stdout(io.StringIO()):  # its own banner: we say where we are ourselves
             self._server = viser.ViserServer(host=host, port=port, label="stavatar", verbose=False)
-        self._server.gui.configure_theme(show_share_button=False, show_logo=False, control_layout="collapsible")
+        self._server.gui.configure_theme(show_share_button=False, show_logo=False)
+        self._server.gui.main_panel.dock_right()
         self._server.scene.set_up_direction("+y")
         home = self._server.initial_camera
         position, target, home.fov = scene.home()

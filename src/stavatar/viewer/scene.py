@@ -18,7 +18,6 @@ from stavatar.drive.retarget import GAZE_LIMIT
 from stavatar.head import HeadParameters
 from stavatar.rendering import to_uint8
 from stavatar.rotations import axis_angle_to_matrix, matrix_to_axis_angle, quaternion_to_matrix
-from stavatar.splat import rasterize
 from stavatar.viewer.clusters import read_clusters
 from stavatar.viewer.layers import bodies, colour, mesh_picture, mottled, plain
 from stavatar.viewer.look import Look, part_of
@@ -113,18 +112,8 @@ class Scene:
     def draw(self, look: Look, camera: Camera, live: HeadParameters | None = None) -> np.ndarray:
         """One picture [H, W, 3] uint8 through a camera around the origin."""
         posed = self.pose(look, live)
-        device = self.lead.device
         joined = _join([each.gaussians for each in posed])
-        image = rasterize(
-            joined.means,
-            joined.quaternions,
-            joined.scales,
-            joined.opacities,
-            joined.sh,
-            camera.to(device),
-            sh_degree=round(joined.sh.shape[2] ** 0.5) - 1,
-            background=torch.tensor(look.background, device=device),
-        ).image[0]
+        image = self.lead.draw(joined, camera, background=torch.tensor(look.background)).image[0]
         if look.mesh != "none":
             image = self._over(image.cpu(), posed, look, camera)
         return to_uint8(image)
