@@ -306,7 +306,7 @@ def drive_motion(
     check_target(out)
     runtime = Runtime.load(folder, device)
     retarget = Retargeter(runtime.motion, runtime.head, options)
-    driver = load_driver(source, fps=fps, accept=retarget.require)
+    driver = load_driver(source, fps=fps, pictures=beside, accept=retarget.require)
     if beside and driver.images is None:
         raise InputError(f"{source} has no pictures to show beside the avatar: leave out --beside")
     parameters = retarget.follow(driver, neutral_frame=neutral_frame)[:frames]

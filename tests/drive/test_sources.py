@@ -22,6 +22,10 @@ def test_sequences_and_avatars_give_the_same_motion(small_sequence, small_avatar
         torch.testing.assert_close(driver.head, turns, atol=1e-5, rtol=0)
         assert driver.fps == 25
     assert load_driver(tmp_path / "run").images is not None
+    # A finished run: the avatar's motion, and the sequence's pictures where they are wanted.
+    (tmp_path / "run" / "avatar").symlink_to(small_avatar_folder)
+    assert load_driver(tmp_path / "run").images is None
+    assert torch.equal(load_driver(tmp_path / "run", pictures=True).images, small_sequence.images)
 
 
 def test_what_is_nothing_of_the_kind_is_refused(tmp_path):

@@ -18,18 +18,20 @@ from stavatar.tracking import track_landmarks
 TRACKED_SIZE = 256
 """Edge of the pictures in which a driving video is tracked, pixels."""
 
-
 Accept = Callable[[str, str | None, tuple[str, ...]], None]
 """Called with a driver's name, head model and expression names before anything that takes long; may refuse."""
 
 
-def load_driver(path: Path, *, fps: float | None = None, accept: Accept | None = None) -> Driver:
+def load_driver(
+    path: Path, *, fps: float | None = None, pictures: bool = False, accept: Accept | None = None
+) -> Driver:
     """Read a performance.
 
     Args:
         path: a run or an avatar (its recorded motion), a tracked sequence, a CSV of ARKit coefficients, or a video (or
             folder of pictures), which is tracked.
         fps: frames per second of a CSV that does not tell.
+        pictures: of a run, read its sequence's pictures as well; sequences and videos always bring theirs.
         accept: refuses what cannot be used, before a video is tracked: :meth:`Retargeter.require`.
 
     Raises:
@@ -42,7 +44,9 @@ def load_driver(path: Path, *, fps: float | None = None, accept: Accept | None =
     if (avatar_folder(path) / DESCRIPTION).exists():
         head_model, motion = load_motion(avatar_folder(path))
         names = tuple(load_head(head_model).expression_names)
-        return Driver.from_parameters(path.name, head_model, names, motion.parameters, motion.fps)
+        beside = path / "sequence"
+        images = read_sequence(beside).images if pictures and (beside / "transforms.json").exists() else None
+        return Driver.from_parameters(path.name, head_model, names, motion.parameters, motion.fps, images)
     for folder in (path, path / "sequence"):
         if (folder / "transforms.json").exists():
             return _of_sequence(read_sequence(folder))
