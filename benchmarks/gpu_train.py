@@ -18,8 +18,11 @@ from PIL import Image
 from stavatar import config
 from stavatar.avatar.avatar import render
 from stavatar.avatar.storage import Motion, save_avatar
-from stavatar.evaluation.evaluate import evaluate_images
-from stavatar.evaluation.results import assemble_results
+from stavatar.evaluation.evaluate import Pair, evaluate_images
+from stavatar.evaluation.reenactment import REENACTMENT_METRICS
+from stavatar.evaluation.region_masks import region_masks
+from stavatar.evaluation.results import Measured, assemble_results
+from stavatar.evaluation.speed import measure_speed
 from stavatar.files import write_json
 from stavatar.head import load_head
 from stavatar.sequence import read_sequence
@@ -53,16 +56,22 @@ def main() -> None:
     def views(poses):
         for frame in sequence.test.tolist():
             posed = trainer.avatar(poses[[frame]].to(arguments.device))
-            image = render(posed, sequence.camera[[frame]].to(arguments.device)).image[0]
-            yield frame, sequence.image([frame])[0], image.cpu(), None
+            camera, matte = sequence.camera[[frame]], sequence.mask([frame])[0]
+            image = render(posed, camera.to(arguments.device)).image[0].cpu()
+            masks = region_masks(head, posed.mesh.vertices[0], camera, matte)
+            yield Pair(frame, sequence.image([frame])[0], image, masks)
 
     count = len(sequence.test)
-    measured = evaluate_images(views(parameters), count, device=arguments.device)
-    landmark = evaluate_images(views(sequence.parameters), count, device=arguments.device)
+    measured = Measured(
+        metrics=evaluate_images(views(parameters), count, device=arguments.device),
+        landmark_tracked=evaluate_images(views(sequence.parameters), count, device=arguments.device),
+        speed=measure_speed(trainer.avatar, parameters[sequence.test], sequence.camera),
+        reenactment={"self": None, "cross": None},
+        missing=dict.fromkeys(REENACTMENT_METRICS, "was not asked for"),
+    )
     results = assemble_results(
         sequence=sequence,
-        metrics=measured,
-        landmark_tracked=landmark,
+        measured=measured,
         test_tracking="head and torso pose aligned photometrically to the finished avatar",
         preset=configuration.preset,
         seed=configuration.training.seed,
@@ -73,12 +82,12 @@ def main() -> None:
     results["steps"] = trainer.steps
     write_json(arguments.out / "results.json", results)
     _write_stills(arguments.out / "stills.png", list(views(parameters))[:: max(1, count // 6)])
-    print(json.dumps({name: results[name] for name in ("metrics", "metrics_landmark_tracked", "stage_seconds")}))
+    print(json.dumps({name: results[name] for name in ("metrics", "metrics_regions", "stage_seconds")}))
 
 
-def _write_stills(path: Path, shown: list) -> None:
+def _write_stills(path: Path, shown: list[Pair]) -> None:
     """Inputs above renders, of some held-out frames."""
-    columns = [torch.cat([truth, image.clamp(0, 1)], 0) for _, truth, image, _ in shown]
+    columns = [torch.cat([pair.truth, pair.render.clamp(0, 1)], 0) for pair in shown]
     sheet = (torch.cat(columns, 1) * 255).round().to(torch.uint8)
     Image.fromarray(sheet.numpy()).save(path)
 

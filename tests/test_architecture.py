@@ -36,7 +36,8 @@ ALLOWED: dict[str, set[str]] = {
     # The losses stand below evaluation, whose SSIM they define, though they lie in training's folder.
     "training.losses": set(),
     "evaluation": {
-        *("assets", "camera", "capture", "errors", "files", "head", "mesh", "progress", "sequence", "training.losses"),
+        *("assets", "avatar", "camera", "capture", "errors", "files", "head", "mesh", "progress", "sequence"),
+        "training.losses",
     },
     "training": {
         *("avatar", "camera", "config", "density", "errors", "evaluation", "files", "head", "mesh", "progress"),
@@ -51,12 +52,13 @@ ALLOWED: dict[str, set[str]] = {
     },
     # everything put together
     "run": {"config", "errors", "files"},
+    "report": {"config", "errors", "evaluation", "files", "run"},
     "doctor": {"assets", "config"},
     "pipeline": {
         *("assets", "avatar", "capture", "config", "drive", "errors", "evaluation", "files", "head", "progress"),
-        *("rendering", "run", "sequence", "synth", "tracking", "training"),
+        *("rendering", "report", "run", "sequence", "synth", "tracking", "training"),
     },
-    "cli": {"assets", "config", "doctor", "errors", "files", "pipeline", "run", "viewer"},
+    "cli": {"assets", "config", "doctor", "errors", "files", "pipeline", "report", "run", "viewer"},
 }
 """Room -> the other rooms that it may import. A room is a folder or a module, and the longest name counts."""
 

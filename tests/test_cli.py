@@ -261,6 +261,9 @@ def test_a_file_in_the_folders_place(stavatar, tmp_path):
         (["--set", "training.steps=["], r"--set training.steps=\[: the value is not YAML"),
         (["--set", "capture.size=12.5"], "size must be of type int"),
         (["--device", "tpu"], "--device tpu: expected auto, cpu or cuda"),
+        (["--protocol", "mine"], "there is no protocol 'mine'; choose one of"),
+        (["--protocol", "stavatar"], "add --set capture.max_frames=null"),
+        (["--protocol", "stavatar", "--holdout", "7"], "--holdout goes with --protocol custom"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
@@ -309,6 +312,10 @@ def test_a_gpu_that_is_not_there(stavatar, tmp_path, command):
         (["view", "FOLDER"], 2, "is not an avatar"),
         (["evaluate", "FOLDER"], 2, "is not a stavatar run"),
         (["evaluate", "FOLDER/run"], 2, "sequence is not a folder"),
+        (["report", "FOLDER"], 2, "is not a stavatar run"),
+        (["report", "FOLDER/run"], 2, "has no results yet: measure it with `stavatar evaluate"),
+        (["compare", "FOLDER/run"], 2, r"results\.json does not exist"),
+        (["compare", "FOLDER/letter.txt"], 2, "cannot be read as JSON"),
         (["train", "FOLDER", "-o", "FOLDER/out"], 2, r"transforms\.json does not exist"),
         (["train", "FOLDER/nothing", "-o", "FOLDER/out"], 2, "nothing is not a folder"),
         (["synth", "-o", "FOLDER/out.avi"], 2, r"must end in \.mp4"),
@@ -354,11 +361,11 @@ def test_a_bug_of_ours_keeps_its_traceback(monkeypatch, tmp_path):
 # ---------------------------------------------------------------------------------------------------------------- help
 
 OPTIONS = {
-    "reconstruct": ["--out", "--preset", "--set", "--holdout", "--device", "--resume"],
+    "reconstruct": ["--out", "--preset", "--set", "--protocol", "--holdout", "--device", "--resume"],
     "demo": ["--out", "--set", "--frames", "--device", "--resume"],
-    "track": ["--out", "--preset", "--set", "--holdout", "--resume"],
-    "train": ["--out", "--preset", "--set", "--device", "--resume"],
-    "evaluate": ["--device"],
+    "track": ["--out", "--preset", "--set", "--protocol", "--holdout", "--resume"],
+    "train": ["--out", "--preset", "--set", "--protocol", "--holdout", "--device", "--resume"],
+    "evaluate": ["--protocol", "--driver", "--device"],
     "render": ["--out", "--size", "--orbit", "--dolly", "--yaw", "--pitch", "--frames", "--hard", "--device"],
     "drive": [
         *("--motion", "--out", "--strength", "--smooth", "--limit", "--head-motion", "--neutral-frame", "--fps"),
@@ -369,6 +376,8 @@ OPTIONS = {
     "synth": ["--out", "--sequence", "--style", "--frames", "--size", "--seed", "--noise"],
     "assets": ["--list"],
     "doctor": [],
+    "report": ["--out"],
+    "compare": ["--out"],
 }
 
 
@@ -390,9 +399,10 @@ def test_help_names_every_option(stavatar, command, monkeypatch):
         assert option in help_text
 
 
-def test_help_does_not_wait_for_heavy_imports():
+@pytest.mark.parametrize("module", ["stavatar.cli", "stavatar.report.tables"])
+def test_help_and_tables_do_not_wait_for_heavy_imports(module):
     heavy = ("torch", "numpy", "numba", "mediapipe", "cv2", "scipy", "av")
-    script = f"import sys, stavatar.cli; print([name for name in {heavy} if name in sys.modules])"
+    script = f"import sys, {module}; print([name for name in {heavy} if name in sys.modules])"
     answer = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True)
     assert answer.stdout.strip() == "[]"
 

@@ -17,7 +17,10 @@ from stavatar import cli, pipeline
 from stavatar.avatar.avatar import render
 from stavatar.avatar.runtime import Runtime
 from stavatar.avatar.storage import TENSORS, load_avatar
+from stavatar.capture.faces import FaceReadings
 from stavatar.errors import BackendError, InputError
+from stavatar.evaluation import measure, speed
+from stavatar.evaluation.results_file import read_results
 from stavatar.rendering import CameraMove
 from stavatar.run import Run
 from stavatar.sequence import read_sequence, write_sequence
@@ -62,8 +65,12 @@ def source(short, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def no_assets(tmp_path_factory):
-    """No LPIPS weights, which would take most of the time: its metrics are then missing, and said to be."""
+    """No LPIPS weights, which would take most of the time: its metrics are then missing, and said to be.
+
+    Speed is measured with few repeats.
+    """
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(speed, "REPEATS", 2)
         patch.setenv("STAVATAR_CACHE", str(tmp_path_factory.mktemp("cache")))
         yield
 
@@ -87,8 +94,12 @@ def decoded(path) -> tuple[np.ndarray, float]:
 
 
 def test_results_hold_what_a_reader_needs(finished, short):
-    results = json.loads(finished.results.read_text())
+    results = read_results(finished.results)  # every field that pages and tables need, of its type
     assert results["protocol"]["holdout"] == len(short.test)
+    assert results["protocol"]["name"] == "custom" and results["head_model"] == short.head_model
+    assert results["speed"]["single_fps"] > 0 and results["speed"]["batched_fps"] > 0
+    assert results["reenactment"] == {"self": None, "cross": None}, "the landmarker's file is missing in this test"
+    assert "face_landmarker" in results["metrics_missing"]["expression"]
     assert results["protocol"]["train_frames"] == len(short.train)
     for name in ("metrics", "metrics_landmark_tracked"):
         assert {"psnr", "ssim", "lpips_alex", "lpips_vgg", "lpips_alex_01"} <= set(results[name])
@@ -96,7 +107,10 @@ def test_results_hold_what_a_reader_needs(finished, short):
         assert 5 < results[name]["psnr"] < 100
         assert 0 < results[name]["ssim"] < 1
     assert results["metrics"]["psnr"] != results["metrics_landmark_tracked"]["psnr"]
-    assert results["metrics_head"]["psnr"] is not None
+    regions = results["metrics_regions"]
+    assert set(regions) == {"head", "mouth", "mouth_interior", "eyes", "hair"}
+    for name in ("head", "mouth", "eyes"):
+        assert regions[name]["frames"] == len(short.test) and regions[name]["psnr"] > 5
     assert "photometrically" in results["test_tracking"]
     assert "lpips_vgg" in results["metrics_missing"]
     assert results["metrics"]["lpips_vgg"] is None
@@ -138,6 +152,7 @@ def test_a_finished_run_holds_these_files_and_no_others(finished):
         "curve.json",
         "density.json",
         "inputs.json",
+        "report.html",
         "results.json",
         "sequence",
         "side_by_side.mp4",
@@ -175,7 +190,84 @@ def test_measuring_again_finds_the_same(finished, no_assets):
     pipeline.evaluate(finished, device=CPU)
     after = json.loads(finished.results.read_text())
     assert after["metrics"] == before["metrics"]
-    assert after["psnr_per_frame"] == before["psnr_per_frame"]
+    assert after["per_frame"] == before["per_frame"]
+
+
+def test_the_report_ends_a_run(finished):
+    text = finished.report.read_text(encoding="utf-8")
+    results = json.loads(finished.results.read_text())
+    assert f"{results['metrics']['psnr']:.2f}" in text and "data:video/mp4" in text
+
+
+def test_re_enacting_a_driver(finished, monkeypatch):
+    """With a landmarker that sees the same face in every picture, and then with one that sees none."""
+    face = FaceReadings(
+        np.random.default_rng(0).normal(size=(1, 478, 3)), np.full((1, 52), 0.5), np.eye(3, dtype=np.float32)[None]
+    )
+    looked_at = []
+
+    def read(pictures, model, report):
+        looked_at.append(pictures)
+        return FaceReadings(*(value.repeat(len(pictures), 0) for value in vars(face).values()))
+
+    monkeypatch.setattr(measure.assets, "path", lambda name: name)
+    monkeypatch.setattr(measure, "read_faces", read)
+    sequence = read_sequence(finished.sequence)
+    avatar, _ = load_avatar(finished.avatar)
+    renders = sequence.images[sequence.test]
+    figures, missing = measure.measure_reenactment(avatar, sequence, renders, sequence)
+    assert [len(pictures) for pictures in looked_at] == [2, 2, 6, 6], "held out, their renders, the driver, its renders"
+    difference = np.abs(looked_at[2].astype(float) - looked_at[3]).mean()
+    assert 0 < difference < 40, "the avatar in the driver's poses looks like the driver, who is the subject itself"
+    assert (figures["self"]["frames"], figures["cross"]["frames"]) == (2, 6)
+    assert figures["cross"]["driver"] == sequence.name and figures["cross"]["pose_degrees"] == 0
+    assert missing.keys() == {"identity"}
+
+    face = dataclasses.replace(face, points=np.full_like(face.points, np.nan))
+    figures, missing = measure.measure_reenactment(avatar, sequence, renders, None)
+    assert figures["self"]["frames"] == 0 and figures["cross"] is None
+    assert "no face" in missing["expression"] and "face-recognition" in missing["identity"]
+
+
+def test_a_driver_of_another_head_is_refused(finished):
+    sequence = read_sequence(finished.sequence)
+    avatar, motion = load_avatar(finished.avatar)
+    with pytest.raises(InputError, match="tracked with the head flame"):
+        measure.measure_avatar(
+            avatar, motion.parameters, sequence, driver=dataclasses.replace(sequence, head_model="flame")
+        )
+
+
+def test_a_protocol_that_the_run_does_not_follow_is_refused(finished):
+    with pytest.raises(InputError, match="too short for the protocol stavatar"):
+        pipeline.evaluate(finished, device=CPU, protocol="stavatar")
+
+
+@pytest.mark.parametrize(
+    ("name", "holdout", "message"),
+    [
+        ("mine", None, "choose one of custom, stavatar"),
+        ("stavatar", 20, "--holdout goes with --protocol custom"),
+        ("stavatar", None, "add --set capture.max_frames=null"),
+        ("nersemble-mono", None, "to `stavatar train`"),
+    ],
+)
+def test_protocols_are_checked_before_any_work(small_config, tmp_path, name, holdout, message):
+    (tmp_path / "clip.mp4").write_bytes(b"not looked at")
+    with pytest.raises(InputError, match=message):
+        pipeline.reconstruct(
+            tmp_path / "clip.mp4", tmp_path / "run", small_config, protocol=name, holdout=holdout, device=CPU
+        )
+    assert not (tmp_path / "run").exists()
+
+
+def test_another_split_may_be_asked_for_when_training(source, settings, no_assets, tmp_path, monkeypatch):
+    for stage in ("train", "evaluate"):
+        monkeypatch.setattr(pipeline, stage, lambda *_, **__: None)
+    run = pipeline.train_sequence(source, tmp_path / "run", settings, holdout=3, device=CPU)
+    assert read_sequence(run.sequence).test.tolist() == [3, 4, 5]
+    with pytest.raises(InputError, match="holdout 3, not None"):
+        pipeline.train_sequence(source, tmp_path / "run", settings, device=CPU, resume=True)
 
 
 def test_the_command_line_says_where_to_look(finished, no_assets, monkeypatch, capsys):
@@ -185,7 +277,7 @@ def test_the_command_line_says_where_to_look(finished, no_assets, monkeypatch, c
         cli.main()
     assert not stop.value.code
     said = capsys.readouterr().out
-    for path in (finished.results, finished.contact_sheet, finished.side_by_side, finished.avatar):
+    for path in (finished.results, finished.report, finished.contact_sheet, finished.side_by_side, finished.avatar):
         assert str(path) in said  # in one piece, however narrow the terminal
     assert str(finished.tracking_video) not in said  # a run from a sequence has none
 
@@ -253,7 +345,7 @@ def test_a_tracked_run_without_its_overlay_gets_it_on_resume(source, settings, t
     with run.timed("tracking"):
         write_sequence(small_sequence, run.sequence)
     monkeypatch.setattr(pipeline, "capture", lambda *_, **__: pytest.fail("captured again"))
-    pipeline.track(tmp_path / "clip.mp4", run, settings, holdout=None)
+    pipeline.track(tmp_path / "clip.mp4", run, settings)
     frames, _ = decoded(run.tracking_video)
     assert len(frames) == len(small_sequence)
 

@@ -59,6 +59,16 @@ Settings = Annotated[
 Holdout = Annotated[
     int | None, typer.Option(help="Frames at the end to hold out for measuring; a fifth of the clip by default.", min=1)
 ]
+_PROTOCOLS = (
+    "stavatar (the last 450 frames), splattingavatar (the last 350), nersemble-mono (the data set says), custom"
+)
+Protocol = Annotated[
+    str, typer.Option(help=f"Which frames are held out: {_PROTOCOLS}: a fifth, or --holdout.", metavar="NAME")
+]
+ProtocolOfData = Annotated[
+    str | None,
+    typer.Option(help=f"Which frames are held out: {_PROTOCOLS}; by default those of the data.", metavar="NAME"),
+]
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Continue the run in the output folder.")]
 Frames = Annotated[int, typer.Option(help="Number of frames.", min=1)]
@@ -78,6 +88,7 @@ def reconstruct(
     out: Out,
     preset: Preset = "cpu",
     settings: Settings = None,
+    protocol: Protocol = "custom",
     holdout: Holdout = None,
     device: Device = "auto",
     resume: Resume = False,
@@ -89,7 +100,13 @@ def reconstruct(
     from stavatar import pipeline
 
     run = pipeline.reconstruct(
-        video, out, _configure(preset, settings), holdout=holdout, device=pipeline.choose_device(device), resume=resume
+        video,
+        out,
+        _configure(preset, settings),
+        holdout=holdout,
+        protocol=protocol,
+        device=pipeline.choose_device(device),
+        resume=resume,
     )
     _show_results(run.folder)
 
@@ -122,6 +139,7 @@ def track(
     out: Out,
     preset: Preset = "cpu",
     settings: Settings = None,
+    protocol: Protocol = "custom",
     holdout: Holdout = None,
     resume: Resume = False,
 ) -> None:
@@ -131,9 +149,10 @@ def track(
 
     configuration = _configure(preset, settings)
     pipeline.require_video(video)
-    run = Run.start(out, configuration, pipeline.inputs_of(video, holdout), resume=resume)
+    split = pipeline.require_protocol(protocol, configuration, holdout)
+    run = Run.start(out, configuration, pipeline.inputs_of(video, holdout, protocol), resume=resume)
     with run.cleared_if_unused():
-        pipeline.track(video, run, configuration, holdout=holdout)
+        pipeline.track(video, run, configuration, protocol=split, holdout=holdout)
     _say(f"sequence: {run.sequence}\noverlay:  {run.tracking_video}")
 
 
@@ -145,6 +164,8 @@ def train(
     out: Out,
     preset: Preset = "cpu",
     settings: Settings = None,
+    protocol: ProtocolOfData = None,
+    holdout: Holdout = None,
     device: Device = "auto",
     resume: Resume = False,
 ) -> None:
@@ -152,7 +173,13 @@ def train(
     from stavatar import pipeline
 
     run = pipeline.train_sequence(
-        sequence, out, _configure(preset, settings), device=pipeline.choose_device(device), resume=resume
+        sequence,
+        out,
+        _configure(preset, settings),
+        holdout=holdout,
+        protocol=protocol,
+        device=pipeline.choose_device(device),
+        resume=resume,
     )
     _show_results(run.folder)
 
@@ -160,14 +187,22 @@ def train(
 @app.command()
 def evaluate(
     folder: Annotated[Path, typer.Argument(readable=False, help="A finished run.")],
+    protocol: Annotated[
+        str | None,
+        typer.Option(help="Refuse unless the run held out what this protocol asks for, and name it.", metavar="NAME"),
+    ] = None,
+    driver: Annotated[
+        Path | None,
+        typer.Option(readable=False, help="A tracked sequence of someone else: measure its re-enactment as well."),
+    ] = None,
     device: Device = "auto",
 ) -> None:
-    """Measure a finished run again: results.json, contact sheet, side-by-side video."""
+    """Measure a finished run again: results.json, contact sheet, side-by-side video, report."""
     from stavatar import pipeline
     from stavatar.run import Run
 
     run = Run.open(folder)
-    pipeline.evaluate(run, device=pipeline.choose_device(device))
+    pipeline.evaluate(run, device=pipeline.choose_device(device), protocol=protocol, driver=driver)
     _show_results(run.folder)
 
 
@@ -239,6 +274,57 @@ def doctor() -> None:
         style = {"good": "green", "lacking": "yellow", "plain": ""}[finding.verdict]
         table.add_row(finding.topic, f"[{style}]{finding.value}[/]" if style else finding.value, finding.advice)
     output.print(table)
+
+
+@app.command()
+def report(
+    folder: Annotated[Path, typer.Argument(readable=False, help="A measured run.")],
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", readable=False, help="The .html to write; report.html in the run by default."),
+    ] = None,
+) -> None:
+    """Write a run's page again: figures, curves, pictures, videos and settings in one file.
+
+    Every run ends with writing it. The file needs no other: send it, print it, keep it.
+
+    Example: [bold]stavatar report out/ -o me.html[/]
+    """
+    from stavatar.report.page import write_report
+
+    _say(f"report: {write_report(folder, out)}")
+
+
+@app.command()
+def compare(
+    runs: Annotated[
+        list[str],
+        typer.Argument(metavar="[NAME=]RUN...", help="Run folders or result files; NAME= says what a run is called."),
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out", "-o", readable=False, help="The .md, .tex, .html or .json to write, instead of printing."
+        ),
+    ] = None,
+) -> None:
+    """A table over runs and subjects: Markdown, LaTeX, HTML or JSON.
+
+    Rows are grouped by subject, with means over subjects below. Figures that were measured under different
+    protocols are marked as such, and only those measured alike compete for the best.
+
+    Example: [bold]stavatar compare soft=out/a/soft hard=out/a/hard soft=out/b/soft hard=out/b/hard -o table.tex[/]
+    """
+    from stavatar.files import write_text
+    from stavatar.report.compare import compare as put_side_by_side
+    from stavatar.report.tables import render
+
+    table = render(put_side_by_side(runs), ".md" if out is None else out.suffix)
+    if out is None:
+        _say(table)
+    else:
+        write_text(out, table)
+        _say(f"table: {out}")
 
 
 Avatar = Annotated[Path, typer.Argument(readable=False, help="An avatar folder, or the run that holds it.")]
@@ -423,20 +509,21 @@ def _show_results(folder: Path) -> None:
     run = Run(folder)
     results = read_json(run.results)
     table = Table("held-out frames", "PSNR", "SSIM", "LPIPS alex", "LPIPS vgg")
+    regions = results.get("metrics_regions", {})
     aligned = results.get("metrics_landmark_tracked") is not None
     rows = {
-        "tracked photometrically" if aligned else "as the sequence gives them": "metrics",
-        "by landmarks alone": "metrics_landmark_tracked",
-        "head only": "metrics_head",
+        "tracked photometrically" if aligned else "as the sequence gives them": results.get("metrics"),
+        "by landmarks alone": results.get("metrics_landmark_tracked"),
+        "head only": regions.get("head"),
+        "mouth only": regions.get("mouth"),
     }
-    for label, key in rows.items():
-        measured = results.get(key)
+    for label, measured in rows.items():
         if measured:
             names = ("psnr", "ssim", "lpips_alex", "lpips_vgg")
             table.add_row(label, *(_cell(measured, name) for name in names))
     output.print(table)
     seconds = results.get("stage_seconds", {})
-    pictures = [path for path in (run.side_by_side, run.contact_sheet, run.tracking_video) if path.exists()]
+    pictures = [path for path in (run.report, run.side_by_side, run.contact_sheet, run.tracking_video) if path.exists()]
     _say("seconds: " + ", ".join(f"{name} {value:.0f}" for name, value in seconds.items()))
     _say("look at:  " + "\n          ".join(map(str, pictures)))
     _say(f"numbers:  {run.results}")

@@ -6,39 +6,36 @@ Every stage can be left out when its product is already there, which is all that
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import cast
 
 import torch
-from torch import Tensor
 
 from stavatar import assets
-from stavatar.avatar.avatar import Avatar, render
 from stavatar.avatar.runtime import Runtime
 from stavatar.avatar.storage import Motion, load_avatar, save_avatar
 from stavatar.capture import capture, write_video
 from stavatar.config import Config
 from stavatar.drive import Retargeter, Retargeting, load_driver
 from stavatar.errors import BackendError, InputError
-from stavatar.evaluation.evaluate import Metrics, evaluate_images
-from stavatar.evaluation.head_mask import head_mask
+from stavatar.evaluation.measure import measure_avatar
 from stavatar.evaluation.pictures import Example, choose_examples, comparison_video, contact_sheet
 from stavatar.evaluation.results import assemble_results
 from stavatar.files import write_json
-from stavatar.head import HeadParameters, PosedHead, load_embedded_head, load_embedded_landmarks, load_head
+from stavatar.head import load_embedded_head, load_embedded_landmarks, load_head
 from stavatar.progress import remark
 from stavatar.rendering import CameraMove, check_target, play
+from stavatar.report.page import write_report
 from stavatar.run import Run
-from stavatar.sequence import Sequence, check_replaceable, read_sequence, split_holdout, write_sequence
+from stavatar.sequence import check_replaceable, protocols, read_sequence, write_sequence
+from stavatar.sequence.protocols import Protocol
 from stavatar.synth import Style, make_performance, tracked_sequence, write_performance
 from stavatar.tracking import track_landmarks
 from stavatar.tracking.overlay import overlay_frames
 from stavatar.training import checkpoint
 from stavatar.training.trainer import Trainer
 
-_COMPARED_LPIPS_FRAMES = 20
 _ALIGNED = (
     "held-out frames: expression and gaze from landmarks, head and torso pose aligned photometrically to the finished "
     "avatar; metrics_landmark_tracked uses landmarks alone; crop, identity and torso path come from the landmarks of "
@@ -87,14 +84,44 @@ def require_tools(config: Config, device: torch.device) -> None:
         raise BackendError("training on a GPU needs gsplat: pip install 'stavatar[cuda]', or use --device cpu")
 
 
-def inputs_of(source: Path, holdout: int | None) -> dict[str, str | int | None]:
+def require_protocol(name: str, config: Config, holdout: int | None) -> Protocol:
+    """Find out before any work is done whether a video can be split as the protocol `name` asks.
+
+    Raises:
+        InputError: there is no such protocol, or other options contradict it.
+    """
+    protocol = protocols.protocol(name)
+    protocol.require_no_holdout(holdout)
+    if protocol.by_data:
+        raise InputError(
+            f"--protocol {name} holds out recordings of a data set, which a video does not tell apart: give the data "
+            "set, converted to a sequence, to `stavatar train`"
+        )
+    if protocol.last is not None and config.capture.max_frames is not None:
+        raise InputError(
+            f"--protocol {name} counts every frame of the clip, and capture.max_frames={config.capture.max_frames} "
+            "may skip some: add --set capture.max_frames=null"
+        )
+    return protocol
+
+
+def inputs_of(source: Path, holdout: int | None, protocol: str | None = None) -> dict[str, str | int | None]:
     """What a run's result depends on besides its settings: the source, told by name and size, and the split."""
     source = Path(source)
-    return {"source": source.name, "bytes": source.stat().st_size if source.is_file() else None, "holdout": holdout}
+    size = source.stat().st_size if source.is_file() else None
+    named = None if protocol == protocols.CUSTOM.name else protocol
+    return {"source": source.name, "bytes": size, "holdout": holdout, "protocol": named}
 
 
 def reconstruct(
-    video: Path, folder: Path, config: Config, *, holdout: int | None = None, device: torch.device, resume: bool = False
+    video: Path,
+    folder: Path,
+    config: Config,
+    *,
+    holdout: int | None = None,
+    protocol: str = protocols.CUSTOM.name,
+    device: torch.device,
+    resume: bool = False,
 ) -> Run:
     """The whole way: video -> sequence -> avatar -> results.
 
@@ -102,10 +129,11 @@ def reconstruct(
         StavatarError: with one sentence that says what is wrong.
     """
     require_video(video)
+    split = require_protocol(protocol, config, holdout)
     require_tools(config, device)
-    run = Run.start(folder, config, inputs_of(video, holdout), resume=resume)
+    run = Run.start(folder, config, inputs_of(video, holdout, protocol), resume=resume)
     with run.cleared_if_unused():
-        track(video, run, config, holdout=holdout)
+        track(video, run, config, protocol=split, holdout=holdout)
     train(run, config, device=device)
     evaluate(run, device=device)
     return run
@@ -119,20 +147,32 @@ def demo(folder: Path, config: Config, *, frames: int, device: torch.device, res
     if not run.done("rendering_input"):
         with run.cleared_if_unused(), run.timed("rendering_input"):
             synthesise(video, frames=frames, size=512, seed=0, noise=0.01)
-    track(video, run, config, holdout=None)
+    track(video, run, config)
     train(run, config, device=device)
     evaluate(run, device=device)
     return run
 
 
-def train_sequence(source: Path, folder: Path, config: Config, *, device: torch.device, resume: bool = False) -> Run:
-    """A tracked sequence from elsewhere -> avatar -> results."""
+def train_sequence(
+    source: Path,
+    folder: Path,
+    config: Config,
+    *,
+    holdout: int | None = None,
+    protocol: str | None = None,
+    device: torch.device,
+    resume: bool = False,
+) -> Run:
+    """A tracked sequence from elsewhere -> avatar -> results.
+
+    Its own split is kept, unless `holdout` or `protocol` ask for another; where it has none, a fifth is held out.
+    """
     sequence = read_sequence(source)
     load_head(sequence.head_model)  # refuses a sequence of another head before a folder is made
-    if len(sequence.test) == 0:
-        sequence = split_holdout(sequence)
+    if protocol is not None or holdout is not None or len(sequence.test) == 0:
+        sequence = protocols.protocol(protocol or protocols.CUSTOM.name).split(sequence, holdout)
     require_tools(config, device)
-    run = Run.start(folder, config, inputs_of(source, None), resume=resume)
+    run = Run.start(folder, config, inputs_of(source, holdout, protocol), resume=resume)
     if not run.done("tracking"):
         with run.timed("tracking"):
             write_sequence(sequence, run.sequence, overwrite=True)
@@ -141,7 +181,9 @@ def train_sequence(source: Path, folder: Path, config: Config, *, device: torch.
     return run
 
 
-def track(video: Path, run: Run, config: Config, *, holdout: int | None) -> None:
+def track(
+    video: Path, run: Run, config: Config, *, protocol: Protocol = protocols.CUSTOM, holdout: int | None = None
+) -> None:
     """Video -> ``sequence/`` and ``tracking.mp4``."""
     if run.done("tracking_video"):
         return
@@ -151,9 +193,10 @@ def track(video: Path, run: Run, config: Config, *, holdout: int | None) -> None
     else:
         with run.timed("capture"):
             observations = capture(video, size=config.capture.size, max_frames=config.capture.max_frames)
+        protocol.require_frames(Path(video).stem, len(observations))
         with run.timed("tracking"):
             tracked = track_landmarks(observations, head, landmarks, name=Path(video).stem)
-            sequence = split_holdout(tracked, holdout)
+            sequence = protocol.split(tracked, holdout)
             write_sequence(sequence, run.sequence, overwrite=True)
     with run.timed("tracking_video"):
         write_video(run.tracking_video, overlay_frames(sequence, head, landmarks), sequence.fps)
@@ -183,38 +226,35 @@ def train(run: Run, config: Config, *, device: torch.device) -> None:
     (run.folder / checkpoint.NAME).unlink(missing_ok=True)
 
 
-def evaluate(run: Run, *, device: torch.device) -> None:
-    """``avatar/`` and ``sequence/`` -> ``results.json``, ``contact_sheet.png``, ``side_by_side.mp4``."""
+def evaluate(run: Run, *, device: torch.device, protocol: str | None = None, driver: Path | None = None) -> None:
+    """``avatar/`` and ``sequence/`` -> ``results.json``, ``contact_sheet.png``, ``side_by_side.mp4``, ``report.html``.
+
+    Args:
+        run: with an avatar.
+        device: where to measure.
+        protocol: refuse to measure unless the run's split is the one that this protocol asks for.
+        driver: a tracked sequence of another performance, to measure its re-enactment as well.
+
+    Raises:
+        InputError: something is missing, or does not fit.
+    """
     sequence = read_sequence(run.sequence)
+    if protocol is not None:
+        sequence = protocols.claim(sequence, protocols.protocol(protocol))
     avatar, motion = load_avatar(run.avatar, device)
-    frames = sequence.test
-    if len(frames) == 0:
-        raise InputError(f"{run.sequence} holds out no frames, so there is nothing to measure on")
     with run.timed("evaluation"):
-        metrics = _measure(avatar, sequence, motion.parameters, "measuring")
-        # LPIPS is most of the time on a CPU, and this set is there for comparison only.
-        fewer = None if device.type == "cuda" else _COMPARED_LPIPS_FRAMES
-        refined = avatar.config.pose.refine
-        landmark_tracked = (
-            _measure(avatar, sequence, sequence.parameters, "without photometry", fewer) if refined else None
+        measured, renders = measure_avatar(
+            avatar, motion.parameters, sequence, None if driver is None else read_sequence(driver)
         )
-        psnr = metrics.psnr
-        chosen = choose_examples(psnr)
-        views = _views(avatar, sequence, motion.parameters, frames[chosen])
-        examples = [
-            Example(frame, truth, image, psnr[position])
-            for position, (frame, truth, image, _) in zip(chosen, views, strict=True)
-        ]
+        psnr = measured.metrics.psnr
+        shown = [(frame, sequence.images[frame], renders[k]) for k, frame in enumerate(sequence.test.tolist())]
+        examples = [Example(*shown[k], psnr[k]) for k in choose_examples(psnr)]
         contact_sheet(run.contact_sheet, examples, title=f"{sequence.name}: held-out frames")
-        everything = _views(avatar, sequence, motion.parameters, frames)
-        comparison_video(
-            run.side_by_side, ((frame, truth, image) for frame, truth, image, _ in everything), sequence.fps
-        )
+        comparison_video(run.side_by_side, shown, sequence.fps)
     results = assemble_results(
         sequence=sequence,
-        metrics=metrics,
-        landmark_tracked=landmark_tracked,
-        test_tracking=_ALIGNED if refined else _AS_GIVEN,
+        measured=measured,
+        test_tracking=_ALIGNED if avatar.config.pose.refine else _AS_GIVEN,
         preset=avatar.config.preset,
         seed=avatar.config.training.seed,
         gaussians=len(avatar.gaussians),
@@ -222,31 +262,7 @@ def evaluate(run: Run, *, device: torch.device) -> None:
         device=device,
     )
     write_json(run.results, results)
-
-
-def _measure(
-    avatar: Avatar, sequence: Sequence, parameters: HeadParameters, title: str, lpips_frames: int | None = None
-) -> Metrics:
-    def views() -> Iterator[tuple[int, Tensor, Tensor, Tensor]]:
-        for frame, truth, image, mesh in _views(avatar, sequence, parameters, sequence.test):
-            matte = sequence.mask([frame])[0]
-            yield frame, truth, image, head_mask(avatar.head, mesh.vertices[0], sequence.camera[[frame]], matte)
-
-    device = avatar.shape.device
-    return evaluate_images(views(), len(sequence.test), device=device, lpips_frames=lpips_frames, title=title)
-
-
-@torch.no_grad()
-def _views(
-    avatar: Avatar, sequence: Sequence, parameters: HeadParameters, frames: Tensor
-) -> Iterator[tuple[int, Tensor, Tensor, PosedHead]]:
-    """(frame, truth, render, posed mesh) of some frames."""
-    device = avatar.shape.device
-    static = avatar.network.static_features() if avatar.network is not None else None
-    for frame in frames.tolist():
-        posed = avatar(parameters[[frame]].to(device), static=static)
-        image = render(posed, sequence.camera[[frame]].to(device)).image[0].cpu()
-        yield frame, sequence.image([frame])[0], image, posed.mesh
+    write_report(run.folder)
 
 
 def render_motion(

@@ -29,6 +29,7 @@ class Run:
     ``results.json``              what was measured on held-out frames
     ``contact_sheet.png``         input, render and error of some held-out frames
     ``side_by_side.mp4``          the same for all of them
+    ``report.html``               all of it on one page
     ``stages.json``               seconds per finished stage
     ============================  ====================================================
     """
@@ -46,6 +47,7 @@ class Run:
         self.results = self.folder / "results.json"
         self.contact_sheet = self.folder / "contact_sheet.png"
         self.side_by_side = self.folder / "side_by_side.mp4"
+        self.report = self.folder / "report.html"
         self._stages = self.folder / "stages.json"
         self._claimed = False  # by this very process, rather than taken up
         self._made_folder = False

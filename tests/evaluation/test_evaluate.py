@@ -49,7 +49,7 @@ def stream(count: int, *, error: float = 0.1, masks: bool = False) -> Iterator[P
         render[:8] += error
         mask = torch.zeros(16, 12)
         mask[:8, :4] = i % 2  # every other mask is empty
-        yield 100 + i, truth, render, mask if masks else None
+        yield Pair(100 + i, truth, render, {"upper": mask, "never": 0 * mask} if masks else {})
 
 
 def test_means_over_more_frames_than_a_batch(networks: dict[str, CountingNetwork]) -> None:
@@ -59,7 +59,7 @@ def test_means_over_more_frames_than_a_batch(networks: dict[str, CountingNetwork
     assert result.values["psnr"] == pytest.approx(sum(result.psnr) / 19)
     assert result.values["l1"] == pytest.approx(0.05)
     pictures = list(stream(19))
-    truth, render = (torch.stack([pair[k] for pair in pictures]) for k in (1, 2))  # type: ignore[misc]
+    truth, render = (torch.stack([getattr(pair, k) for pair in pictures]) for k in ("truth", "render"))
     assert result.values["ssim"] == pytest.approx(metrics.ssim(render, truth).mean().item(), abs=1e-6)
     assert (result.values["lpips_alex"], result.values["lpips_vgg"]) == pytest.approx((0.1, 0.2))
     assert result.values["lpips_alex_01"] == pytest.approx(1.1)
@@ -111,21 +111,43 @@ def test_without_any_weights_no_frame_counts_as_measured(monkeypatch: pytest.Mon
     assert set(result.missing) >= {"lpips_alex", "lpips_alex_01", "lpips_vgg"}
 
 
-def test_head_metrics_average_the_frames_with_a_head() -> None:
-    result = evaluate_images(stream(4, masks=True), 4, lpips_frames=0)
-    assert result.head["l1"] == pytest.approx(0.1)
-    assert result.head["psnr"] == pytest.approx(20, abs=1e-3)
+def test_regions_average_the_frames_that_show_them() -> None:
+    result = evaluate_images(stream(19, masks=True), 19, lpips_frames=0)
+    assert result.regions["upper"] == pytest.approx({"psnr": 20, "l1": 0.1, "frames": 9}, abs=1e-3)
+    assert result.regions["never"] == {"psnr": None, "l1": None, "frames": 0}
 
 
-def test_no_head_masks_is_missing_not_zero() -> None:
-    result = evaluate_images(stream(4), 4, lpips_frames=0)
-    assert result.head == {"psnr": None, "l1": None}
-    assert "no frame has a mask" in result.missing["head_psnr"]
+def test_every_frame_has_its_own_values(networks: dict[str, CountingNetwork]) -> None:
+    result = evaluate_images(stream(5), 5, lpips_frames=2)
+    assert result.per_frame["lpips_vgg"] == pytest.approx([0.2, None, None, None, 0.2])
+    assert result.per_frame["l1"] == pytest.approx([0.05] * 5)
+    assert set(result.per_frame) == set(metrics.METRICS)
+
+
+@pytest.mark.parametrize("start", [0, 3])
+def test_flicker_compares_neighbours_across_batches_and_not_across_gaps(start: int) -> None:
+    """The error of frame i is 0.01 i in the upper half, so each step is 0.01 / 2; a frame is missing in between."""
+    pairs = []
+    for i in range(start, 19 + start):
+        frame = 100 + i + (i >= start + 11)
+        render = torch.full((16, 12, 3), 0.3)
+        render[:8] += 0.01 * (frame - 100)
+        pairs.append(Pair(frame, torch.full((16, 12, 3), 0.3), render, {}))
+    result = evaluate_images(pairs, 19, lpips_frames=0)
+    expected = [0.005] * 19
+    expected[0] = expected[11] = None  # type: ignore[call-overload]
+    assert result.per_frame["flicker"] == [None if e is None else pytest.approx(e, abs=1e-6) for e in expected]
+    assert result.values["flicker"] == pytest.approx(0.005, abs=1e-6)
+
+
+def test_a_single_frame_does_not_flicker() -> None:
+    result = evaluate_images(stream(1), 1, lpips_frames=0)
+    assert result.values["flicker"] is None and "no measured frame follows" in result.missing["flicker"]
 
 
 def test_renders_are_clamped() -> None:
     white = torch.ones(16, 16, 3)
-    assert evaluate_images([(0, white, 3 * white, None)], 1, lpips_frames=0).psnr == [100]
+    assert evaluate_images([Pair(0, white, 3 * white, {})], 1, lpips_frames=0).psnr == [100]
 
 
 @pytest.mark.parametrize("announced", [2, 4])
@@ -141,6 +163,6 @@ def test_nothing_to_measure() -> None:
 
 def test_a_render_that_is_not_finite_is_named() -> None:
     frames = list(stream(3))
-    frames[1][2][0, 0, 0] = torch.nan
+    frames[1].render[0, 0, 0] = torch.nan
     with pytest.raises(ValueError, match="frame 101"):
         evaluate_images(frames, 3, lpips_frames=0)

@@ -41,6 +41,13 @@ def test_a_mask_leaves_out_what_is_outside() -> None:
     assert metrics.psnr(render, truth, torch.ones(1, 8, 8)).item() == pytest.approx(metrics.psnr(render, truth).item())
 
 
+def test_flicker_is_what_changes_between_frames_and_not_in_the_truth() -> None:
+    truth = grey(0.2, 0.5, 0.8)
+    assert metrics.flicker(truth + 0.1, truth).tolist() == pytest.approx([0, 0], abs=1e-6), "a constant error"
+    assert metrics.flicker(grey(0.5, 0.5, 0.5), truth).tolist() == pytest.approx([0.3, 0.3]), "a frozen render"
+    assert metrics.flicker(truth + grey(0.1, -0.1, 0.1), truth).tolist() == pytest.approx([0.2, 0.2])
+
+
 def test_ssim_is_one_for_equal_pictures_and_falls_with_noise() -> None:
     truth = torch.rand(1, 32, 32, 3, generator=torch.Generator().manual_seed(0))
     noise = torch.rand(truth.shape, generator=torch.Generator().manual_seed(1)) - 0.5
@@ -72,7 +79,7 @@ def test_lpips_is_fed_the_declared_range(name: str, rescale: bool) -> None:
 
 
 def test_every_metric_says_what_it_is() -> None:
-    assert list(metrics.METRICS) == ["psnr", "ssim", "l1", "lpips_alex", "lpips_vgg", "lpips_alex_01"]
+    assert list(metrics.METRICS) == ["psnr", "ssim", "l1", "lpips_alex", "lpips_vgg", "lpips_alex_01", "flicker"]
     for name, metric in metrics.METRICS.items():
         assert (metric.network is not None) == name.startswith("lpips")
         assert metric.definition

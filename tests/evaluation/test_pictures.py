@@ -20,7 +20,7 @@ TRUE, RENDERED = (0.2, 0.6, 0.4), (0.2, 0.3, 0.4)
 
 
 def plain(colour: tuple[float, float, float]) -> Tensor:
-    return torch.tensor(colour).expand(SIZE, SIZE, 3)
+    return torch.tensor(as_bytes(colour), dtype=torch.uint8).expand(SIZE, SIZE, 3)
 
 
 def as_bytes(colour: tuple[float, float, float]) -> list[int]:
@@ -40,17 +40,24 @@ class TestChoice:
 
 class TestErrorColours:
     def test_equal_pictures_are_black_and_colours_end_at_the_limit(self) -> None:
-        grey = torch.full((1, 4, 3), 0.5)
-        offset = torch.tensor([0.0, 0.125, 0.25, 0.5]).reshape(1, 4, 1)
+        grey = torch.full((1, 3, 3), 128, dtype=torch.uint8)
+        offset = torch.tensor([0, 64, 128], dtype=torch.uint8).reshape(1, 3, 1)
         colours = error_picture(grey, grey - offset)[0]
         assert colours[0].tolist() == [0, 0, 0]
-        assert colours[1].tolist() == [185, 50, 85], "the middle of the scale"
-        assert colours[2].tolist() == colours[3].tolist() == [250, 250, 170]
+        assert colours[1].tolist() == colours[2].tolist() == [250, 250, 170], "64 of 255 is just above the limit"
+        middle = pictures._colour(np.array(0.5))
+        assert middle.tolist() == [185, 50, 85]
 
-    def test_is_the_mean_of_the_channels(self) -> None:
-        black = torch.zeros(1, 1, 3)
-        one_channel = torch.tensor([[[0.375, 0.0, 0.0]]])
-        assert np.array_equal(error_picture(black, one_channel), error_picture(black, black + 0.125))
+    def test_is_the_mean_of_the_channels_either_way(self) -> None:
+        black = torch.zeros(1, 1, 3, dtype=torch.uint8)
+        one_channel = torch.tensor([[[96, 0, 0]]], dtype=torch.uint8)
+        assert np.array_equal(error_picture(black, one_channel), error_picture(black, black + 32))
+        assert np.array_equal(error_picture(black, one_channel), error_picture(one_channel, black))
+
+    def test_rounding_to_bytes(self) -> None:
+        assert pictures.to_uint8(torch.tensor([-1.0, 0.0, 0.4999 / 255, 0.5001 / 255, 1.0, 7.0])).tolist() == [
+            *(0, 0, 0, 1, 255, 255),
+        ]
 
     def test_lightness_grows_along_the_scale(self) -> None:
         luma = pictures._colour(np.linspace(0, 1, 64)) @ np.array([0.299, 0.587, 0.114])

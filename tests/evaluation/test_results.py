@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import stavatar
 from stavatar.camera import Camera
 from stavatar.evaluation import results
 from stavatar.evaluation.evaluate import Metrics
+from stavatar.evaluation.results import Measured
 from stavatar.files import write_json
 from stavatar.head.parameters import HeadParameters
 from stavatar.sequence import Sequence
@@ -39,19 +41,25 @@ def sequence() -> Sequence:
 def metrics() -> Metrics:
     return Metrics(
         values={"psnr": 30.0, "ssim": 0.9, "l1": 0.02, "lpips_alex": 0.05, "lpips_vgg": None, "lpips_alex_01": 0.04},
-        head={"psnr": 28.0, "l1": 0.03},
+        regions={"head": {"psnr": 28.0, "l1": 0.03, "frames": 3}},
         missing={"lpips_vgg": "no weights here"},
         frames=[7, 8, 9],
-        psnr=[29.0, 30.0, 31.0],
+        per_frame={"psnr": [29.0, 30.0, 31.0], "lpips_alex": [0.04, None, 0.06]},
         lpips_frames=2,
     )
 
 
-def assemble(sequence: Sequence, metrics: Metrics, landmark_tracked: Metrics | None = None) -> dict:
+def assemble(sequence: Sequence, metrics: Metrics) -> dict:
+    consistency = {"expression": 0.03, "pose_degrees": 1.5, "face_shape_percent": 2.0, "identity": None, "frames": 3}
     return results.assemble_results(
         sequence=sequence,
-        metrics=metrics,
-        landmark_tracked=landmark_tracked,
+        measured=Measured(
+            metrics=metrics,
+            landmark_tracked=metrics,
+            speed={"single_fps": 100.0, "batched_fps": 300.0},
+            reenactment={"self": consistency, "cross": None},
+            missing={"identity": "no network here"},
+        ),
         test_tracking="photometric, against the finished avatar",
         preset="cpu",
         seed=7,
@@ -62,7 +70,7 @@ def assemble(sequence: Sequence, metrics: Metrics, landmark_tracked: Metrics | N
 
 
 def test_holds_what_a_reader_needs(sequence: Sequence, metrics: Metrics, tmp_path: Path) -> None:
-    write_json(tmp_path / "results.json", assemble(sequence, metrics, landmark_tracked=metrics))
+    write_json(tmp_path / "results.json", assemble(sequence, metrics))
     read = json.loads((tmp_path / "results.json").read_text(), parse_constant=pytest.fail)
     assert read["metrics"] == {
         "psnr": 30.0,
@@ -75,9 +83,14 @@ def test_holds_what_a_reader_needs(sequence: Sequence, metrics: Metrics, tmp_pat
         "lpips_frames": "2 of 3",
     }
     assert read["metrics_landmark_tracked"] == read["metrics"]
-    assert read["metrics_head"] == {"psnr": 28.0, "l1": 0.03}
-    assert read["metrics_missing"] == {"lpips_vgg": "no weights here"}
-    assert read["psnr_per_frame"][1] == {"frame": 8, "psnr": 30.0}
+    assert read["metrics_regions"] == {"head": {"psnr": 28.0, "l1": 0.03, "frames": 3}}
+    assert set(read["region_definitions"]) == {"head", "mouth", "mouth_interior", "eyes", "hair"}
+    assert read["metrics_missing"] == {"lpips_vgg": "no weights here", "identity": "no network here"}
+    assert read["reenactment"]["self"]["pose_degrees"] == 1.5 and read["reenactment"]["cross"] is None
+    assert read["speed"]["batched_fps"] == 300
+    assert (read["head_model"], read["tracker"]) == ("embedded-1", "landmarks-1")
+    assert {*read["metrics"]} - {"frames", "lpips_frames"} <= {*read["metric_definitions"]}
+    assert read["per_frame"] == {"frame": [7, 8, 9], "psnr": [29.0, 30.0, 31.0], "lpips_alex": [0.04, None, 0.06]}
     assert read["test_tracking"].startswith("photometric")
     assert (read["preset"], read["seed"], read["gaussians"]) == ("cpu", 7, 11600)
     assert read["stage_seconds"] == {"tracking": 4.5} and read["history"] == {"tracker": "landmarks-1"}
@@ -88,15 +101,22 @@ def test_holds_what_a_reader_needs(sequence: Sequence, metrics: Metrics, tmp_pat
 
 def test_protocol_is_that_of_the_sequence(sequence: Sequence, metrics: Metrics) -> None:
     protocol = json.loads(json.dumps(assemble(sequence, metrics)["protocol"]))
-    assert protocol["split"] == "the last 3 of 9 usable frames are held out"
+    assert protocol["split"] == "3 of 9 usable frames are held out, the last ones"
     assert (protocol["holdout"], protocol["train_frames"], protocol["unusable_frames"]) == (3, 6, 1)
     assert protocol["size"] == [6, 4]
+    assert protocol["name"] == "custom" and protocol["deviations"] == [] and protocol["frame_step"] == 1
     assert "whole pictures" in protocol["mask"] and protocol["background"].startswith("white")
 
 
-def test_what_was_not_measured_is_null(sequence: Sequence, metrics: Metrics) -> None:
-    assembled = assemble(sequence, metrics)
-    assert assembled["metrics_landmark_tracked"] is None and assembled["peak_gpu_memory_mb"] is None
+def test_held_out_frames_in_between_are_not_called_the_last(sequence: Sequence, metrics: Metrics) -> None:
+    mixed = dataclasses.replace(sequence, train=sequence.test, test=sequence.train, frame_ids=2 * sequence.frame_ids)
+    protocol = assemble(mixed, metrics)["protocol"]
+    assert protocol["split"] == "6 of 9 usable frames are held out, as the data set says"
+    assert protocol["frame_step"] == 2
+
+
+def test_a_cpu_has_no_gpu_memory(sequence: Sequence, metrics: Metrics) -> None:
+    assert assemble(sequence, metrics)["peak_gpu_memory_mb"] is None
 
 
 def test_memory_and_versions_are_those_of_this_process() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -22,8 +22,21 @@ CPU_LPIPS_FRAMES = 60
 """On a CPU LPIPS takes most of the time, so that it is computed on this many frames unless told otherwise."""
 BATCH = 8
 
-Pair = tuple[int, Tensor, Tensor, Tensor | None]
-"""A frame's index, the true picture and the render [H, W, 3] in [0, 1], and the mask [H, W] of the head or None."""
+
+@dataclass(frozen=True)
+class Pair:
+    """One frame to measure.
+
+    Attributes:
+        frame: its index in the sequence.
+        truth, render: [H, W, 3] in [0, 1].
+        masks: [H, W] of each region to measure apart.
+    """
+
+    frame: int
+    truth: Tensor
+    render: Tensor
+    masks: Mapping[str, Tensor]
 
 
 @dataclass(frozen=True)
@@ -32,19 +45,25 @@ class Metrics:
 
     Attributes:
         values: mean over frames of each of `METRICS`; None where it could not be computed.
-        head: the same of `REGION_METRICS` inside the head masks, over the frames that have one that is not empty.
-        missing: why a value is None; those of the head are called ``head_<name>``.
+        regions: for each region the mean of each of `REGION_METRICS` over the frames whose mask is not empty, and their
+            number as ``frames``; the means are None where there is no such frame.
+        missing: why a value of `values` is None.
         frames: the N frame indices, in the order they came.
-        psnr: of each of these frames.
-        lpips_frames: how many of them LPIPS was computed on.
+        per_frame: of each of `METRICS` the N values; None in frames that it was not computed on.
+        lpips_frames: how many of the frames LPIPS was computed on.
     """
 
     values: dict[str, float | None]
-    head: dict[str, float | None]
+    regions: dict[str, dict[str, float | int | None]]
     missing: dict[str, str]
     frames: list[int]
-    psnr: list[float]
+    per_frame: dict[str, list[float | None]]
     lpips_frames: int
+
+    @property
+    def psnr(self) -> list[float]:
+        """Of each frame; the one metric that every frame is certain to have."""
+        return [value for value in self.per_frame["psnr"] if value is not None]
 
     def summary(self) -> dict[str, Any]:
         """The values as results quote them, with the frames that they are means over."""
@@ -61,13 +80,13 @@ def evaluate_images(
     lpips_frames: int | None = None,
     title: str = "measuring",
 ) -> Metrics:
-    """Compute all metrics.
+    """Compute all metrics in one pass.
 
     Renders are clamped to [0, 1] first; they are not rounded to 8 bits. A metric whose weights are missing is None in
     the result and named with the reason, and the user is told; nothing stands in for it.
 
     Args:
-        pairs: `count` frames, all of one size.
+        pairs: `count` frames, all of one size and with the same regions.
         count: at least 1.
         device: where to compute.
         lpips_frames: how many of the frames, evenly spaced, LPIPS is computed on. None: all on CUDA, and at most
@@ -86,38 +105,53 @@ def evaluate_images(
     networks, missing = _load_networks(device) if chosen else ({}, dict.fromkeys(_LPIPS_NETWORKS, "was not asked for"))
 
     frames: list[int] = []
-    values: dict[str, list[float]] = defaultdict(list)
+    per_frame: dict[str, list[float | None]] = {name: [] for name in METRICS}
+    regions: dict[str, dict[str, list[float]]] = defaultdict(lambda: {name: [] for name in REGION_METRICS})
+    last: _Last | None = None
     with stage(title, count) as report:
         for batch in _batches(pairs):
-            truth = torch.stack([pair[1] for pair in batch]).to(device, torch.float32)
-            render = torch.stack([pair[2] for pair in batch]).to(device, torch.float32).clamp(0, 1)
+            truth = torch.stack([pair.truth for pair in batch]).to(device, torch.float32)
+            render = torch.stack([pair.render for pair in batch]).to(device, torch.float32).clamp(0, 1)
             for name in ("psnr", "ssim", "l1"):
-                values[name] += getattr(metrics, name)(render, truth).tolist()
-            for pair, psnr in zip(batch, values["psnr"][-len(batch) :], strict=True):
-                if not math.isfinite(psnr):
-                    raise ValueError(f"the render of frame {pair[0]} has values that are not finite")
-            for name, value in _inside_masks(batch, render, truth).items():
-                values[f"head_{name}"] += value
+                per_frame[name] += getattr(metrics, name)(render, truth).tolist()
+            for pair, psnr in zip(batch, per_frame["psnr"][-len(batch) :], strict=True):
+                if psnr is None or not math.isfinite(psnr):
+                    raise ValueError(f"the render of frame {pair.frame} has values that are not finite")
+            for region in batch[0].masks:
+                for name, inside in _inside(region, batch, render, truth).items():
+                    regions[region][name] += inside
             looked_at = [i for i in range(len(batch)) if len(frames) + i in chosen]
-            if looked_at:
-                for name, network in networks.items():
-                    values[name] += metrics.lpips(name, network, render[looked_at], truth[looked_at]).tolist()
-            frames += [pair[0] for pair in batch]
+            for name in _LPIPS_NETWORKS:
+                values: list[float | None] = [None] * len(batch)
+                if looked_at and name in networks:
+                    found = metrics.lpips(name, networks[name], render[looked_at], truth[looked_at]).tolist()
+                    for i, value in zip(looked_at, found, strict=True):
+                        values[i] = value
+                per_frame[name] += values
+            per_frame["flicker"] += _flicker(last, batch, render, truth)
+            last = batch[-1].frame, render[-1:], truth[-1:]
+            frames += [pair.frame for pair in batch]
             report(len(batch))
     if len(frames) != count:
         raise ValueError(f"{count} frames were announced and {len(frames)} came")
 
-    if "head_psnr" not in values:
-        missing |= {f"head_{name}": "no frame has a mask of the head" for name in REGION_METRICS}
+    if all(value is None for value in per_frame["flicker"]):
+        missing["flicker"] = "no measured frame follows directly on another"
     return Metrics(
-        values={name: _average(values.get(name)) for name in METRICS},
-        head={name: _average(values.get(f"head_{name}")) for name in REGION_METRICS},
+        values={name: _average(values) for name, values in per_frame.items()},
+        regions={
+            region: {**{name: _average(values) for name, values in found.items()}, "frames": len(found["psnr"])}
+            for region, found in regions.items()
+        },
         missing=missing,
         frames=frames,
-        psnr=values["psnr"],
+        per_frame=per_frame,
         lpips_frames=len(chosen) if networks else 0,
     )
 
+
+_Last = tuple[int, Tensor, Tensor]
+"""Index, render and truth [1, H, W, 3] of the frame that was measured before."""
 
 _LPIPS_NETWORKS: dict[str, Network] = {name: metric.network for name, metric in METRICS.items() if metric.network}
 
@@ -148,15 +182,24 @@ def _batches(pairs: Iterable[Pair]) -> Iterator[list[Pair]]:
         yield batch
 
 
-def _inside_masks(batch: list[Pair], render: Tensor, truth: Tensor) -> dict[str, list[float]]:
-    """Region metrics of the frames of a batch that have a mask with anything in it."""
-    masks = {i: mask for i, pair in enumerate(batch) if (mask := pair[3]) is not None and bool(mask.any())}
-    if not masks:
-        return {}
-    mask = torch.stack(list(masks.values())).to(render)
-    rows = list(masks)
-    return {name: getattr(metrics, name)(render[rows], truth[rows], mask).tolist() for name in REGION_METRICS}
+def _inside(region: str, batch: list[Pair], render: Tensor, truth: Tensor) -> dict[str, list[float]]:
+    """Region metrics of those frames of a batch whose mask of this region has anything in it."""
+    mask = torch.stack([pair.masks[region] for pair in batch]).to(render)
+    seen = mask.any(2).any(1)
+    return {name: getattr(metrics, name)(render[seen], truth[seen], mask[seen]).tolist() for name in REGION_METRICS}
 
 
-def _average(values: list[float] | None) -> float | None:
-    return sum(values) / len(values) if values else None
+def _flicker(last: _Last | None, batch: list[Pair], render: Tensor, truth: Tensor) -> list[float | None]:
+    """Flicker of each frame of a batch; None where the frame before it was not the one measured before."""
+    frames = [pair.frame for pair in batch]
+    before = [last[0] if last else None, *frames[:-1]]
+    if last:
+        render, truth = torch.cat([last[1], render]), torch.cat([last[2], truth])
+    values = metrics.flicker(render, truth).tolist()
+    values = [None] * (len(batch) - len(values)) + values
+    return [value if b == frame - 1 else None for value, b, frame in zip(values, before, frames, strict=True)]
+
+
+def _average(values: list[float | None] | list[float]) -> float | None:
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known else None

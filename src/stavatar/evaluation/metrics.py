@@ -55,6 +55,12 @@ METRICS: dict[str, Metric] = {
         "[0, 1]",
         "alexnet",
     ),
+    "flicker": Metric(
+        "lower",
+        "mean absolute difference over pixels and channels between the error picture (render minus truth, signed) and "
+        "that of the frame before, so that motion and errors that both pictures share do not count; frames whose "
+        "predecessor is not measured are left out",
+    ),
 }
 """All metrics of whole pictures."""
 
@@ -81,6 +87,11 @@ def lpips(name: str, network: LPIPS, render: Tensor, truth: Tensor) -> Tensor:
     """The LPIPS metric `name` of each picture [B], with the network that its declaration asks for."""
     rescale = METRICS[name].input_range == "[-1, 1]"
     return network(render.movedim(-1, 1), truth.movedim(-1, 1), rescale=rescale)
+
+
+def flicker(render: Tensor, truth: Tensor) -> Tensor:
+    """How much the error of each of B successive frames differs from that of the one before: [B - 1]."""
+    return _mean((render - truth).diff(dim=0).abs(), None)
 
 
 def _mean(error: Tensor, mask: Tensor | None) -> Tensor:

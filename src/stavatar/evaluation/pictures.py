@@ -27,7 +27,7 @@ _ROWS = ("input", "render", f"error x{1 / ERROR_LIMIT:g}")
 
 @dataclass(frozen=True)
 class Example:
-    """One frame to show: true picture and render [H, W, 3] in [0, 1], and what is written above it."""
+    """One frame to show: true picture and render [H, W, 3] uint8, and what is written above it."""
 
     frame: int
     truth: Tensor
@@ -43,9 +43,9 @@ def choose_examples(psnr: list[float], count: int = 8) -> list[int]:
 
 
 def error_picture(truth: Tensor, render: Tensor) -> np.ndarray:
-    """The mean absolute difference over channels as colours: [H, W, 3] in [0, 1] twice -> [H, W, 3] uint8."""
-    error = (truth - render).abs().mean(-1).cpu().numpy()
-    return _colour(np.asarray(error / ERROR_LIMIT))
+    """The mean absolute difference over channels as colours: [H, W, 3] uint8 twice -> [H, W, 3] uint8."""
+    error = (truth.short() - render.short()).abs().float().mean(-1).numpy() / 255
+    return _colour(error / ERROR_LIMIT)
 
 
 def contact_sheet(path: Path, examples: list[Example], *, title: str = "") -> None:
@@ -91,7 +91,7 @@ def comparison_video(path: Path, pairs: Iterable[tuple[int, Tensor, Tensor]], fp
 
     Args:
         path: of the video.
-        pairs: frame index, true picture and render [H, W, 3] in [0, 1]; all of one size.
+        pairs: frame index, true picture and render [H, W, 3] uint8; all of one size.
         fps: frames per second.
 
     Raises:
@@ -113,13 +113,14 @@ def comparison_video(path: Path, pairs: Iterable[tuple[int, Tensor, Tensor]], fp
     write_video(Path(path), frames(), fps)
 
 
+def to_uint8(picture: Tensor) -> Tensor:
+    """A picture of floats in [0, 1], rounded to 8 bits, on the CPU; values beyond are cut off."""
+    return (picture.detach().clamp(0, 1) * 255).round().to(torch.uint8).cpu()
+
+
 def _three(truth: Tensor, render: Tensor) -> list[np.ndarray]:
     """Input, render and error as [H, W, 3] uint8."""
-    return [_to_uint8(truth), _to_uint8(render), error_picture(truth, render)]
-
-
-def _to_uint8(picture: Tensor) -> np.ndarray:
-    return (picture.detach().clamp(0, 1) * 255).round().to(torch.uint8).cpu().numpy()
+    return [truth.numpy(), render.numpy(), error_picture(truth, render)]
 
 
 def _colour(fraction: np.ndarray) -> np.ndarray:

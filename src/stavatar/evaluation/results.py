@@ -12,6 +12,7 @@ import shutil
 import subprocess
 import sys
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,10 @@ import torch
 from stavatar import __version__
 from stavatar.evaluation.evaluate import Metrics
 from stavatar.evaluation.metrics import METRICS
+from stavatar.evaluation.reenactment import REENACTMENT_METRICS
+from stavatar.evaluation.region_masks import MASK_REGIONS
+from stavatar.evaluation.results_file import FORMAT
+from stavatar.sequence.protocols import protocol_of
 from stavatar.sequence.sequence import Sequence
 
 PACKAGES = ("torch", "numpy", "numba", "mediapipe", "gsplat")
@@ -28,47 +33,55 @@ PACKAGES = ("torch", "numpy", "numba", "mediapipe", "gsplat")
 
 
 @dataclass(frozen=True)
-class Protocol:
-    """How a result was measured.
+class Measured:
+    """Everything that is measured of an avatar.
 
     Attributes:
-        split: in words.
-        holdout: number of held-out frames.
-        train_frames: number of frames trained on.
-        unusable_frames: number of frames in neither, for example without a face.
-        size: (width, height) in pixels.
-        mask: what of the pictures is compared.
-        background: of both pictures.
+        metrics: on the held-out frames, posed as in the avatar's own motion.
+        landmark_tracked: the same with poses from landmarks alone, so that nothing of a held-out picture but its
+            landmarks reached its render; None where the avatar's motion is the sequence's own (``pose.refine`` off).
+        speed: see :func:`stavatar.evaluation.speed.measure_speed`.
+        reenactment: of the held-out frames as ``self``, of another performance as ``cross``: the figures of
+            `REENACTMENT_METRICS`; None for what was not measured.
+        missing: why a figure of `reenactment` is None.
     """
 
-    split: str
-    holdout: int
-    train_frames: int
-    unusable_frames: int
-    size: tuple[int, int]
-    mask: str
-    background: str
+    metrics: Metrics
+    landmark_tracked: Metrics | None
+    speed: dict[str, Any]
+    reenactment: dict[str, Any]
+    missing: dict[str, str]
 
-    @staticmethod
-    def of(sequence: Sequence) -> Protocol:
-        """The protocol of a sequence whose end is held out: whole pictures, the person cut out over white."""
-        held_out, trained = len(sequence.test), len(sequence.train)
-        return Protocol(
-            split=f"the last {held_out} of {held_out + trained} usable frames are held out",
-            holdout=held_out,
-            train_frames=trained,
-            unusable_frames=len(sequence) - held_out - trained,
-            size=(sequence.width, sequence.height),
-            mask="none: whole pictures are compared; metrics_head compares the pixels of the head alone",
-            background="white; the true pictures are composited over it with the sequence's matte",
-        )
+
+def describe_protocol(sequence: Sequence) -> dict[str, Any]:
+    """How a result on a sequence's held-out frames is measured: whole pictures, the person cut out over white."""
+    protocol = protocol_of(sequence)
+    held_out, trained = len(sequence.test), len(sequence.train)
+    return {
+        "name": protocol.name,
+        "definition": protocol.definition,
+        "deviations": protocol.deviations(sequence),
+        "split": f"{held_out} of {held_out + trained} usable frames are held out, {_where(sequence)}",
+        "holdout": held_out,
+        "train_frames": trained,
+        "unusable_frames": len(sequence) - held_out - trained,
+        "frame_step": int(sequence.frame_ids.diff().median()) if len(sequence) > 1 else 1,
+        "size": [sequence.width, sequence.height],
+        "mask": "none: whole pictures are compared; metrics_regions compares the pixels of each region alone",
+        "background": "white; the true pictures are composited over it with the sequence's matte",
+    }
+
+
+def _where(sequence: Sequence) -> str:
+    if len(sequence.train) == 0 or len(sequence.test) == 0 or int(sequence.train[-1]) < int(sequence.test[0]):
+        return "the last ones"
+    return "as the data set says"
 
 
 def assemble_results(
     *,
     sequence: Sequence,
-    metrics: Metrics,
-    landmark_tracked: Metrics | None,
+    measured: Measured,
     test_tracking: str,
     preset: str,
     seed: int,
@@ -80,9 +93,7 @@ def assemble_results(
 
     Args:
         sequence: what was trained on and measured against.
-        metrics: on the held-out frames, with their poses found as `test_tracking` says.
-        landmark_tracked: the same with poses from landmarks alone, so that nothing of a held-out picture but its
-            landmarks reached its render; None where that was not measured.
+        measured: on the held-out frames, with their poses found as `test_tracking` says.
         test_tracking: how the poses of the held-out frames were found, in words.
         preset, seed: of the run.
         gaussians: how many the avatar has.
@@ -90,25 +101,31 @@ def assemble_results(
         device: the run's.
     """
     device = torch.device(device)
+    metrics = measured.metrics
     return {
+        "format": FORMAT,
         "name": sequence.name,
         "preset": preset,
         "seed": seed,
-        "protocol": asdict(Protocol.of(sequence)),
+        "head_model": sequence.head_model,
+        "tracker": sequence.history.get("tracker", "unknown"),
+        "protocol": describe_protocol(sequence),
         "test_tracking": test_tracking,
         "history": sequence.history,
         "metrics": metrics.summary(),
-        "metrics_landmark_tracked": None if landmark_tracked is None else landmark_tracked.summary(),
-        "metrics_head": metrics.head,
-        "metrics_missing": metrics.missing,
-        "metric_definitions": {name: asdict(metric) for name, metric in METRICS.items()},
-        "psnr_per_frame": [
-            {"frame": frame, "psnr": value} for frame, value in zip(metrics.frames, metrics.psnr, strict=True)
-        ],
+        "metrics_landmark_tracked": measured.landmark_tracked and measured.landmark_tracked.summary(),
+        "metrics_regions": metrics.regions,
+        "reenactment": measured.reenactment,
+        "metrics_missing": metrics.missing | measured.missing,
+        "metric_definitions": {name: asdict(metric) for name, metric in (METRICS | REENACTMENT_METRICS).items()},
+        "region_definitions": {name: region.definition for name, region in MASK_REGIONS.items()},
+        "per_frame": {"frame": metrics.frames, **metrics.per_frame},
         "gaussians": gaussians,
+        "speed": measured.speed,
         "stage_seconds": stage_seconds,
         "peak_memory_mb": peak_memory_mb(),
         "peak_gpu_memory_mb": torch.cuda.max_memory_allocated(device) / 2**20 if device.type == "cuda" else None,
+        "measured_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "versions": versions(device),
     }
 
