@@ -25,7 +25,7 @@ ALLOWED: dict[str, set[str]] = {
     # what is posed, what is drawn, what was seen
     "head": {"errors", "rotations"},
     "splat": {"camera", "errors", "rotations"},
-    "sequence": {"camera", "errors", "files", "head", "progress"},
+    "sequence": {"camera", "errors", "files", "head", "progress", "rotations"},
     # video in, sequence out
     "capture": {"assets", "errors", "files", "head", "progress"},
     "synth": {"camera", "capture", "errors", "files", "head", "mesh", "progress", "rotations", "sequence"},
@@ -43,9 +43,11 @@ ALLOWED: dict[str, set[str]] = {
         *("avatar", "camera", "config", "density", "errors", "evaluation", "files", "head", "mesh", "progress"),
         *("sequence", "splat", "training.losses"),
     },
+    # data sets of other programs, in and out
+    "data": {"assets", "capture", "errors", "head", "sequence"},
     # avatar in, pictures out
     "rendering": {"avatar", "camera", "capture", "errors", "files", "head", "progress"},
-    "drive": {"avatar", "capture", "errors", "head", "progress", "rotations", "sequence", "tracking"},
+    "drive": {"avatar", "capture", "data", "errors", "head", "progress", "rotations", "sequence", "tracking"},
     "viewer": {
         *("avatar", "camera", "capture", "drive", "errors", "files", "head", "mesh", "progress", "rendering"),
         "rotations",
@@ -55,10 +57,10 @@ ALLOWED: dict[str, set[str]] = {
     "report": {"config", "errors", "evaluation", "files", "run"},
     "doctor": {"assets", "config"},
     "pipeline": {
-        *("assets", "avatar", "capture", "config", "drive", "errors", "evaluation", "files", "head", "progress"),
-        *("rendering", "report", "run", "sequence", "synth", "tracking", "training"),
+        *("assets", "avatar", "capture", "config", "data", "drive", "errors", "evaluation", "files", "head"),
+        *("progress", "rendering", "report", "run", "sequence", "synth", "tracking", "training"),
     },
-    "cli": {"assets", "config", "doctor", "errors", "files", "pipeline", "report", "run", "viewer"},
+    "cli": {"assets", "config", "data", "doctor", "errors", "files", "pipeline", "report", "run", "viewer"},
 }
 """Room -> the other rooms that it may import. A room is a folder or a module, and the longest name counts."""
 

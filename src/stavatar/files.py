@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +17,11 @@ from pathlib import Path
 from typing import Any
 
 from stavatar.errors import InputError
+
+
+def by_number(file: Path) -> list[tuple[int, str]]:
+    """A key that sorts file names with numbers in them by value: ``f2`` before ``f10``."""
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", file.stem)]
 
 
 @contextmanager

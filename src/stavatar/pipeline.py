@@ -17,6 +17,7 @@ from stavatar.avatar.runtime import Runtime
 from stavatar.avatar.storage import Motion, load_avatar, save_avatar
 from stavatar.capture import capture, write_video
 from stavatar.config import Config
+from stavatar.data import open_recording, read_tracked
 from stavatar.drive import Retargeter, Retargeting, load_driver
 from stavatar.errors import BackendError, InputError
 from stavatar.evaluation.measure import measure_avatar
@@ -29,6 +30,7 @@ from stavatar.rendering import CameraMove, check_target, play
 from stavatar.report.page import write_report
 from stavatar.run import Run
 from stavatar.sequence import check_replaceable, protocols, read_sequence, write_sequence
+from stavatar.sequence.fit_to_head import fit_to_head
 from stavatar.sequence.protocols import Protocol
 from stavatar.synth import Style, make_performance, tracked_sequence, write_performance
 from stavatar.tracking import track_landmarks
@@ -163,12 +165,12 @@ def train_sequence(
     device: torch.device,
     resume: bool = False,
 ) -> Run:
-    """A tracked sequence from elsewhere -> avatar -> results.
+    """A tracked sequence, in any of the formats of :mod:`stavatar.sequence.formats` -> avatar -> results.
 
     Its own split is kept, unless `holdout` or `protocol` ask for another; where it has none, a fifth is held out.
     """
-    sequence = read_sequence(source)
-    load_head(sequence.head_model)  # refuses a sequence of another head before a folder is made
+    sequence = read_tracked(source)
+    sequence = fit_to_head(sequence, load_head(sequence.head_model))
     if protocol is not None or holdout is not None or len(sequence.test) == 0:
         sequence = protocols.protocol(protocol or protocols.CUSTOM.name).split(sequence, holdout)
     require_tools(config, device)
@@ -192,7 +194,9 @@ def track(
         sequence = read_sequence(run.sequence)
     else:
         with run.timed("capture"):
-            observations = capture(video, size=config.capture.size, max_frames=config.capture.max_frames)
+            observations = capture(
+                open_recording(video), size=config.capture.size, max_frames=config.capture.max_frames
+            )
         protocol.require_frames(Path(video).stem, len(observations))
         with run.timed("tracking"):
             tracked = track_landmarks(observations, head, landmarks, name=Path(video).stem)

@@ -16,6 +16,8 @@ import pytest
 from PIL import Image
 
 from stavatar.capture import capture, video
+from stavatar.capture.capture import _cut_squares
+from stavatar.capture.crop import Crop
 from stavatar.capture.video import find_shot, open_source, write_video
 from stavatar.errors import InputError
 
@@ -326,6 +328,70 @@ def test_an_image_folder_is_read_in_the_order_of_its_numbers(tmp_path):
     for frame, original in zip(seen, frames, strict=True):
         np.testing.assert_array_equal(frame.rgb, original)
     assert seen[5].seconds == pytest.approx(0.2)
+
+
+def half_masks(folder: Path, count: int) -> list[Path]:
+    """Masks of a person who fills the left half of 96 x 128 pixels, hard-edged."""
+    mask = np.zeros((96, 128), np.uint8)
+    mask[:, :64] = 255
+    paths = [folder / f"mask{t}.png" for t in range(count)]
+    for path in paths:
+        Image.fromarray(mask).save(path)
+    return paths
+
+
+def test_an_alpha_channel_is_a_matte(tmp_path):
+    for t, frame in enumerate(noise(2)):
+        alpha = np.full(frame.shape[:2], 255, np.uint8)
+        alpha[:, 64:] = 0
+        Image.fromarray(np.dstack([frame, alpha])).save(tmp_path / f"{t}.png")
+    source = open_source(tmp_path)
+    frame = next(source.frames())
+    assert source.matted and (frame.alpha[:, :64] == 255).all() and (frame.alpha[:, 64:] == 0).all()
+    assert (frame.rgb[:, 64:] == 255).all(), "over white"
+
+
+def test_an_alpha_channel_that_hides_nothing_is_no_matte(tmp_path):
+    Image.fromarray(noise(1)[0]).convert("RGBA").save(tmp_path / "0.png")
+    source = open_source(tmp_path)
+    assert not source.matted and next(source.frames()).alpha is None
+
+
+def test_the_sources_own_mattes_are_kept(tmp_path):
+    frames = noise(12)
+    for t, frame in enumerate(frames):
+        Image.fromarray(frame).save(tmp_path / f"{t}.png")
+    masks = half_masks(tmp_path, 12)
+    source = video.ImageFiles(tmp_path, [tmp_path / f"{t}.png" for t in range(12)], masks)
+    shot = find_shot(source, None, silent)
+    pairs = list(_cut_squares(shot, Crop(16, 0, 96, 96), segmenter=None))
+    assert len(pairs) == 12
+    for (image, matte), frame in zip(pairs, frames, strict=True):
+        np.testing.assert_array_equal(matte, np.repeat([[255] * 48 + [0] * 48], 96, axis=0))
+        np.testing.assert_array_equal(image[:, :48], frame[:, 16:64])
+        assert (image[:, 48:] == 255).all()
+
+
+def test_pictures_that_are_cut_out_already_stay_as_they_are(tmp_path):
+    """A broad soft edge over white: taking white out again and putting it back would not give the same."""
+    alpha = np.tile(np.linspace(0, 255, 96).astype(np.uint8), (96, 1))
+    for t in range(12):
+        colour = np.full((96, 96, 3), [150 + 5 * t, 90, 40], np.uint8)
+        Image.fromarray(np.dstack([colour, alpha])).save(tmp_path / f"{t}.png")
+    shot = find_shot(open_source(tmp_path), None, silent)
+    pairs = list(_cut_squares(shot, Crop(0, 0, 96, 96), segmenter=None))
+    weight = alpha[..., None] / 255
+    for t, (image, matte) in enumerate(pairs):
+        np.testing.assert_array_equal(matte, alpha)
+        np.testing.assert_allclose(image, weight * [150 + 5 * t, 90, 40] + (1 - weight) * 255, atol=0.51)
+
+
+def test_a_mask_of_another_size_is_named(tmp_path):
+    Image.fromarray(noise(1)[0]).save(tmp_path / "0.png")
+    Image.new("L", (64, 64)).save(tmp_path / "m.png")
+    source = video.ImageFiles(tmp_path, [tmp_path / "0.png"], [tmp_path / "m.png"])
+    with pytest.raises(InputError, match=r"m\.png is 64 x 64 pixels, and its picture 128 x 96"):
+        list(source.frames())
 
 
 # ------------------------------------------------------------------------------------------------------------ shots

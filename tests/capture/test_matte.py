@@ -131,3 +131,12 @@ def test_an_empty_room_is_cut_out_as_nothing(count):
         assert image.dtype == mask.dtype == np.uint8
         assert mask.mean() < 5
         assert image.mean() > 250
+
+
+def test_a_recorded_background_does_not_shine_through_the_edge():
+    mask = np.zeros((64, 64), np.uint8)
+    mask[:, :30], mask[:, 30:34] = 255, [204, 153, 102, 51]
+    alpha = mask[..., None] / 255
+    recorded = np.round(alpha * 60 + (1 - alpha) * np.array([0, 200, 0])).astype(np.uint8)  # before a green screen
+    image, _ = matte.over_white(recorded, mask)
+    np.testing.assert_allclose(image, np.broadcast_to(alpha * 60 + (1 - alpha) * 255, image.shape), atol=12)

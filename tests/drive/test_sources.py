@@ -31,7 +31,7 @@ def test_sequences_and_avatars_give_the_same_motion(small_sequence, small_avatar
 def test_what_is_nothing_of_the_kind_is_refused(tmp_path):
     with pytest.raises(InputError, match="does not exist: give a sequence"):
         load_driver(tmp_path / "nobody")
-    with pytest.raises(InputError, match="contains no"):
+    with pytest.raises(InputError, match="holds no data in a format"):
         load_driver(tmp_path)
 
 

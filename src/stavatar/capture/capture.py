@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from stavatar import assets
-from stavatar.capture.crop import choose_crop
+from stavatar.capture.crop import Crop, choose_crop
 from stavatar.capture.landmarks import track_face
-from stavatar.capture.matte import cut_out
+from stavatar.capture.matte import cut_out, over_white
 from stavatar.capture.observations import Observations
-from stavatar.capture.video import find_shot, open_source
+from stavatar.capture.video import Shot, Source, find_shot, open_source
 from stavatar.errors import InputError
 from stavatar.progress import Stage, stage
 
@@ -20,14 +21,15 @@ MOST_BYTES = 8 << 30
 """Observations larger than this are refused before they are made: they are held in memory."""
 
 
-def capture(source: Path, size: int, max_frames: int | None = None, progress: Stage = stage) -> Observations:
+def capture(source: Path | Source, size: int, max_frames: int | None = None, progress: Stage = stage) -> Observations:
     """Watch one person in a video.
 
     The source is decoded three times (for cuts, for faces, for pictures), so that only the result is ever held in
     memory: 4 bytes per pixel of each kept frame.
 
     Args:
-        source: a video file, or a folder of PNG or JPEG images in the order of their names.
+        source: a video file, a folder of PNG or JPEG images in the order of their names, or one of these opened. Where
+            it brings mattes (masks or alpha channels) those are kept, otherwise the person is found.
         size: side of the square pictures wanted, in pixels.
         max_frames: keep every k-th frame so that no more than this remain; None keeps all.
         progress: shows the stages.
@@ -37,8 +39,9 @@ def capture(source: Path, size: int, max_frames: int | None = None, progress: St
             looked at.
         AssetError: the landmarker's or the segmenter's model is missing.
     """
-    opened = open_source(source)
-    landmarker, segmenter = assets.path("face_landmarker"), assets.path("selfie_segmenter")
+    opened = open_source(source) if isinstance(source, Path) else source
+    landmarker = assets.path("face_landmarker")
+    segmenter = None if opened.matted else assets.path("selfie_segmenter")
     shot = find_shot(opened, max_frames, progress)
     if len(shot) * size * size * 4 > MOST_BYTES:
         most = MOST_BYTES // (size * size * 4)
@@ -53,8 +56,7 @@ def capture(source: Path, size: int, max_frames: int | None = None, progress: St
     images = np.empty((len(shot), size, size, 3), dtype=np.uint8)
     mattes = np.empty((len(shot), size, size), dtype=np.uint8)
     with progress("cutting out the person", len(shot)) as report:
-        squares = (crop.apply(frame.rgb) for frame in shot.frames())
-        for t, (image, matte) in enumerate(cut_out(squares, segmenter)):
+        for t, (image, matte) in enumerate(_cut_squares(shot, crop, segmenter)):
             images[t], mattes[t] = image, matte
             report()
     beyond = ~crop.inside(shot.width, shot.height)
@@ -70,3 +72,14 @@ def capture(source: Path, size: int, max_frames: int | None = None, progress: St
         seconds=torch.from_numpy(shot.seconds),
         fps=shot.fps,
     )
+
+
+def _cut_squares(shot: Shot, crop: Crop, segmenter: Path | None) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """(picture over white, matte) of each frame, cropped; found by the segmenter, or with the source's own mattes."""
+    if segmenter is not None:
+        yield from cut_out((crop.apply(frame.rgb) for frame in shot.frames()), segmenter)
+        return
+    for frame in shot.frames():
+        assert frame.alpha is not None  # the source is matted
+        image, matte = crop.apply(frame.rgb), crop.apply(frame.alpha)
+        yield (image, matte) if shot.source.cut else over_white(image, matte)

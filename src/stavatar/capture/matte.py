@@ -98,7 +98,15 @@ def _finish(window: list[_Seen], centre: int) -> tuple[np.ndarray, np.ndarray]:
     frame = window[centre]
     confidence = steady(frame.small, [(other.small, other.confidence) for other in window])
     colour = frame.picture.astype(np.float32) / 255
-    matte = refine(colour, confidence)
+    return _composite(colour, refine(colour, confidence))
+
+
+def over_white(picture: np.ndarray, matte: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """A picture [S, S, 3] over white and its matte [S, S], from a picture over whatever background; all uint8."""
+    return _composite(picture.astype(np.float32) / 255, matte.astype(np.float32) / 255)
+
+
+def _composite(colour: np.ndarray, matte: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     person = foreground(colour, matte)
     composite = 1 + _three(matte) * (person - 1)
     return cv2.convertScaleAbs(composite, alpha=255), cv2.convertScaleAbs(matte, alpha=255)

@@ -6,7 +6,6 @@ then goes through :meth:`Shot.frames`, which decodes again and yields the chosen
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,7 +19,7 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from stavatar.errors import InputError
-from stavatar.files import atomic_path
+from stavatar.files import atomic_path, by_number
 from stavatar.progress import Stage, remark, warn
 
 MIN_FRAMES = 10
@@ -48,19 +47,36 @@ _CUT_MEAN, _CUT_MEDIAN, _CUT_RATIO, _CUT_WINDOW = 6.0, 4.0, 4.0, 12
 
 @dataclass(frozen=True)
 class Frame:
-    """One decoded picture: its place in the source (from 0), its presentation time, and [H, W, 3] uint8 RGB."""
+    """One decoded picture.
+
+    Attributes:
+        index: its place in the source, from 0.
+        seconds: its presentation time.
+        rgb: [H, W, 3] uint8.
+        alpha: [H, W] uint8 matte of the person, where the source comes with mattes.
+    """
 
     index: int
     seconds: float
     rgb: np.ndarray
+    alpha: np.ndarray | None = None
 
 
 class Source(Protocol):
-    """What frames come from."""
+    """What frames come from.
+
+    Attributes:
+        count: of the frames, where that is known beforehand.
+        damage: what is wrong with the file, noted while it is decoded.
+        matted: every frame brings its matte.
+        cut: and its picture is over white already.
+    """
 
     path: Path
     count: int | None
     damage: str | None
+    matted: bool
+    cut: bool
 
     def frames(self, wanted: frozenset[int] | None = None) -> Iterator[Frame]:
         """Decode from the start; yield the frames whose index is in `wanted` (None: all), in order."""
@@ -76,7 +92,7 @@ def open_source(path: Path) -> Source:
     path = Path(path)
     try:
         if path.is_dir():
-            return ImageFolder(path)
+            return image_folder(path)
         if not path.is_file():
             raise InputError(f"{path} does not exist: give a video file or a folder of images")
         with path.open("rb") as content:
@@ -98,6 +114,7 @@ class VideoFile:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.damage: str | None = None
+        self.matted = self.cut = False
         with self._opened() as (_, stream):
             self.count: int | None = stream.frames or None
 
@@ -169,42 +186,61 @@ class VideoFile:
             yield container, stream
 
 
-class ImageFolder:
-    """A folder of PNG or JPEG files, in the order of their names (numbers by value), at :data:`FOLDER_FPS`."""
+class ImageFiles:
+    """PNG or JPEG files in the given order, at :data:`FOLDER_FPS`.
 
-    def __init__(self, path: Path) -> None:
+    Mattes are those of `masks`, or else the pictures' alpha channels, if the first picture has one that hides anything.
+    With masks, `cut` tells whether the pictures are over white already; those with alpha channels are laid over it.
+    """
+
+    def __init__(self, path: Path, files: list[Path], masks: list[Path] | None = None, *, cut: bool = False) -> None:
         self.path = path
         self.damage: str | None = None
-        self.files = sorted((f for f in path.iterdir() if f.suffix.lower() in IMAGE_SUFFIXES), key=_by_number)
-        if not self.files:
-            raise InputError(
-                f"{path} contains no {', '.join(IMAGE_SUFFIXES)} files: give a video or a folder of images"
-            )
-        self.count: int | None = len(self.files)
+        self.files = files
+        self.masks = masks
+        self.count: int | None = len(files)
+        transparent = masks is None and bool((_read_image(files[0])[..., 3] < 255).any())
+        self.matted = transparent or masks is not None
+        self.cut = transparent or cut
 
     def frames(self, wanted: frozenset[int] | None = None) -> Iterator[Frame]:
         size: tuple[int, int] | None = None
         for index, file in enumerate(self.files):
             if wanted is not None and index not in wanted:
                 continue
-            rgb = _read_image(file)
-            size = size or (rgb.shape[1], rgb.shape[0])
-            if (rgb.shape[1], rgb.shape[0]) != size:
+            rgba = _read_image(file)
+            size = size or (rgba.shape[1], rgba.shape[0])
+            if (rgba.shape[1], rgba.shape[0]) != size:
                 raise InputError(
-                    f"{file} is {rgb.shape[1]} x {rgb.shape[0]} pixels where the images before it are "
+                    f"{file} is {rgba.shape[1]} x {rgba.shape[0]} pixels where the images before it are "
                     f"{size[0]} x {size[1]}: all must be of one size"
                 )
-            yield Frame(index, index / FOLDER_FPS, rgb)
+            yield Frame(index, index / FOLDER_FPS, _over_white(rgba), self._alpha(index, rgba))
+
+    def _alpha(self, index: int, rgba: np.ndarray) -> np.ndarray | None:
+        if self.masks is None:
+            return rgba[..., 3] if self.matted else None
+        mask = _read_image(self.masks[index])[..., 0]
+        if mask.shape != rgba.shape[:2]:
+            raise InputError(
+                f"{self.masks[index]} is {mask.shape[1]} x {mask.shape[0]} pixels, and its picture "
+                f"{rgba.shape[1]} x {rgba.shape[0]}"
+            )
+        return mask
 
 
-def _by_number(file: Path) -> list[tuple[int, str]]:
-    """A key that sorts ``f2`` before ``f10``."""
-    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", file.stem)]
+def image_folder(path: Path) -> ImageFiles:
+    """The PNG or JPEG files of a folder in the order of their names, numbers by value."""
+    files = sorted((file for file in path.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES), key=by_number)
+    if not files:
+        raise InputError(f"{path} contains no {', '.join(IMAGE_SUFFIXES)} files: give a video or a folder of images")
+    return ImageFiles(path, files)
 
 
 def _read_image(file: Path) -> np.ndarray:
+    """RGBA [H, W, 4], uint8."""
     try:
-        with Image.open(file) as image:
+        with Image.open(file, formats=("PNG", "JPEG")) as image:
             _check_size(file, image.width, image.height)
             if image.mode[0] in "IF":
                 raise InputError(f"{file} has more than 8 bits a channel: save it with 8")
@@ -215,7 +251,7 @@ def _read_image(file: Path) -> np.ndarray:
         ) from error
     except (OSError, UnidentifiedImageError, SyntaxError) as error:
         raise InputError(f"{file} cannot be read as an image: {error}") from error
-    return _over_white(np.asarray(upright))
+    return np.asarray(upright)
 
 
 def _check_size(path: Path, width: int, height: int) -> None:

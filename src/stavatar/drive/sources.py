@@ -7,12 +7,14 @@ from pathlib import Path
 
 from stavatar.avatar.storage import DESCRIPTION, avatar_folder, load_motion
 from stavatar.capture import capture
+from stavatar.data import open_recording, read_tracked
 from stavatar.drive.coefficients import read_coefficients
 from stavatar.drive.driver import Driver
 from stavatar.errors import InputError
 from stavatar.head import load_embedded_head, load_embedded_landmarks, load_head
 from stavatar.progress import remark
 from stavatar.sequence import Sequence, read_sequence
+from stavatar.sequence.formats import open_dataset
 from stavatar.tracking import track_landmarks
 
 TRACKED_SIZE = 256
@@ -28,8 +30,8 @@ def load_driver(
     """Read a performance.
 
     Args:
-        path: a run or an avatar (its recorded motion), a tracked sequence, a CSV of ARKit coefficients, or a video (or
-            folder of pictures), which is tracked.
+        path: a run or an avatar (its recorded motion), a tracked sequence in any format, or a CSV of ARKit
+            coefficients; a video or pictures are tracked.
         fps: frames per second of a CSV that does not tell.
         pictures: of a run, read its sequence's pictures as well; sequences and videos always bring theirs.
         accept: refuses what cannot be used, before a video is tracked: :meth:`Retargeter.require`.
@@ -47,16 +49,17 @@ def load_driver(
         beside = path / "sequence"
         images = read_sequence(beside).images if pictures and (beside / "transforms.json").exists() else None
         return Driver.from_parameters(path.name, head_model, names, motion.parameters, motion.fps, images)
-    for folder in (path, path / "sequence"):
-        if (folder / "transforms.json").exists():
-            return _of_sequence(read_sequence(folder))
+    if path.is_dir():
+        folder = path / "sequence" if (path / "sequence" / "transforms.json").exists() else path
+        if open_dataset(folder).head_model is not None:
+            return _of_sequence(read_tracked(folder))
     if path.suffix.lower() == ".csv":
         return read_coefficients(path, tuple(load_embedded_head().expression_names), fps)
     head = load_embedded_head()
     if accept is not None:
         accept(path.name, head.name, tuple(head.expression_names))
     remark(f"tracking {path}: to use it more than once, keep it with `stavatar track`")
-    observations = capture(path, size=TRACKED_SIZE)
+    observations = capture(open_recording(path), size=TRACKED_SIZE)
     return _of_sequence(track_landmarks(observations, head, load_embedded_landmarks(), name=path.stem))
 
 

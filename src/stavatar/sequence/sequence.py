@@ -12,11 +12,27 @@ from stavatar.head.parameters import HeadParameters
 
 
 @dataclass(frozen=True)
+class Views:
+    """Which moment each frame of a sequence of several cameras shows, and which camera took it.
+
+    Attributes:
+        timesteps: [T] int64, not decreasing; frames of one timestep have the same head parameters.
+        cameras: [T] int64 index of the camera.
+        names: index -> name of every camera.
+    """
+
+    timesteps: Tensor
+    cameras: Tensor
+    names: dict[int, str]
+
+
+@dataclass(frozen=True)
 class Sequence:
     """T frames of one subject with the head parameters and cameras that explain them.
 
     World space is the head's: metres, y up, the head near the origin and looking roughly along +z at a camera on the
-    +z axis. The camera stays still and the head moves.
+    +z axis. In what we track the camera stays still and the head moves; data of others may move the camera. With
+    several cameras each picture is a frame, and the parameters of its moment are repeated.
 
     Attributes:
         name: of the subject or clip.
@@ -28,11 +44,13 @@ class Sequence:
         masks: [T, H, W] uint8 alpha of the person.
         frame_ids: [T] int64, index of each frame in the source video.
         train, test: sorted int64 indices into the T frames; disjoint. Frames in neither were left out as unusable.
+        val: frames of a camera that is held back from training, as multi-view data have; mostly empty.
         landmarks: [T, 478, 2] pixels of detected landmarks, NaN where there are none; None where never detected.
         confidence: [T] in [0, 1], how far the tracker trusts a frame; 0 where the pose was bridged over a gap.
         fps: for playback.
         history: what was done to the parameters so far, for results to quote, for example
             ``{"tracker": "landmarks-1", "test_frames": "landmarks"}``.
+        views: None where one camera took all frames, each at its own moment.
     """
 
     name: str
@@ -49,6 +67,8 @@ class Sequence:
     landmarks: Tensor | None = None
     confidence: Tensor | None = None
     history: dict[str, str] = field(default_factory=dict)
+    val: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.int64))
+    views: Views | None = None
 
     def __len__(self) -> int:
         return len(self.parameters)
