@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -46,6 +47,8 @@ def main() -> None:
     begin = time.monotonic()
     trainer.run()
     seconds["training"] = round(time.monotonic() - begin, 2)
+    write_json(arguments.out / "density.json", [asdict(event) for event in trainer.events])
+    write_json(arguments.out / "curve.json", trainer.curve.rows)
     begin = time.monotonic()
     parameters = trainer.track_held_out()
     seconds["held_out_tracking"] = round(time.monotonic() - begin, 2)
