@@ -40,3 +40,9 @@ def test_the_site_builds_and_needs_no_other_host(tmp_path):
         assert "made by:" not in text, page
         assert not re.search(r'<(script|img|iframe)[^>]+src="?https?://', text), page
         assert not re.search(r'<link[^>]+rel="?stylesheet"?[^>]+href="?https?://', text), page
+
+
+def test_every_page_can_be_reached():
+    menu = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
+    pages = [path.relative_to(ROOT / "docs").as_posix() for path in (ROOT / "docs").rglob("*.md")]
+    assert [page for page in pages if f" {page}\n" not in menu] == []
