@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 TORCH ?= torch -c constraints.txt
 
-.PHONY: install demo test test-all lint types bench clean
+.PHONY: install demo test test-all lint types bench docs clean
 
 install: $(BIN)/stavatar
 
@@ -34,5 +34,12 @@ lint: install
 types: install
 	$(BIN)/mypy
 
+# Pages into site/. With npm at hand, diagrams are drawn by a copy of Mermaid; else they are shown as text.
+docs: install
+	$(BIN)/python -m pip install --quiet -e '.[docs]' -c constraints.txt
+	-command -v npm > /dev/null && mkdir -p docs/javascripts && cd docs/javascripts && \
+		tar -xzOf "$$(npm pack --silent mermaid@11)" package/dist/mermaid.min.js > mermaid.min.js && rm -f mermaid-*.tgz
+	$(BIN)/mkdocs build --strict
+
 clean:
-	rm -rf $(VENV) demo
+	rm -rf $(VENV) demo site

@@ -9,11 +9,14 @@ from made_up_flame import write_npz
 from stavatar import config
 from stavatar.avatar.avatar import Avatar, render
 from stavatar.avatar.gaussians import BoundGaussians
+from stavatar.avatar.runtime import Runtime
+from stavatar.avatar.storage import Motion, save_avatar
 from stavatar.camera import Camera
 from stavatar.head import flame_uv, load_embedded_head, load_flame
 from stavatar.head.regions import RegionMasks
 from stavatar.head.uv import UVAtlas
 from stavatar.sequence import Sequence
+from stavatar.training.trainer import start_avatar
 
 SIZE = 64
 
@@ -76,7 +79,7 @@ def painted_avatar(head, config):
     )
 
 
-def small_motion(head):
+def made_motion(head):
     """Ten frames: the head turns and nods, the mouth opens, the torso sways by millimetres."""
     frames = 10
     phase = torch.linspace(0, 3, frames)
@@ -122,7 +125,7 @@ def true_avatar(head, small_config):
 
 @pytest.fixture(scope="session")
 def true_motion(head):
-    return small_motion(head)
+    return made_motion(head)
 
 
 @pytest.fixture(scope="session")
@@ -134,4 +137,32 @@ def small_sequence(true_avatar, true_motion):
 @pytest.fixture(scope="session")
 def flame_sequence(flame_head, small_config):
     """The same of the made-up FLAME head."""
-    return filmed(painted_avatar(flame_head, small_config), small_motion(flame_head))
+    return filmed(painted_avatar(flame_head, small_config), made_motion(flame_head))
+
+
+@pytest.fixture(scope="session")
+def small_avatar(small_sequence, head, small_config):
+    """An untrained avatar of the small sequence, whose network nevertheless says something."""
+    avatar = start_avatar(small_sequence, head, small_config)
+    generator = torch.Generator().manual_seed(0)
+    torch.nn.init.normal_(avatar.network.fuse_last.weight, 0, 0.1, generator=generator)
+    return avatar.eval()
+
+
+@pytest.fixture(scope="session")
+def small_motion(small_sequence):
+    sequence = small_sequence
+    return Motion(sequence.parameters, sequence.camera, sequence.fps, sequence.train, sequence.test)
+
+
+@pytest.fixture(scope="session")
+def small_runtime(small_avatar, small_motion):
+    return Runtime(small_avatar, small_motion)
+
+
+@pytest.fixture(scope="session")
+def small_avatar_folder(small_avatar, small_motion, tmp_path_factory):
+    """The small avatar on disk."""
+    folder = tmp_path_factory.mktemp("avatars") / "small"
+    save_avatar(small_avatar, small_motion, folder)
+    return folder

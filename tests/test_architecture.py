@@ -46,20 +46,43 @@ ALLOWED: dict[str, set[str]] = {
     },
     # data sets of other programs, in and out
     "data": {"assets", "capture", "errors", "head", "sequence"},
+    # avatar in, pictures out
+    "rendering": {"avatar", "camera", "capture", "errors", "files", "head", "progress"},
+    "drive": {"avatar", "capture", "data", "errors", "head", "progress", "rotations", "sequence", "tracking"},
+    "viewer": {
+        *("avatar", "camera", "capture", "drive", "errors", "files", "head", "mesh", "progress", "rendering"),
+        "rotations",
+    },
     # everything put together
     "run": {"config", "errors", "files"},
     "report": {"config", "errors", "evaluation", "files", "run"},
     "doctor": {"assets", "config", "errors", "head"},
     "run_pictures": {"avatar", "errors", "evaluation", "files", "head", "run", "sequence"},
     "pipeline": {
-        *("assets", "avatar", "camera", "capture", "config", "data", "embedding", "errors", "evaluation"),
-        *("files", "head", "progress", "report", "run", "run_pictures", "sequence", "synth", "tracking", "training"),
+        *("assets", "avatar", "capture", "config", "data", "drive", "embedding", "errors", "evaluation", "files"),
+        *("head", "progress", "rendering", "report", "run", "run_pictures", "sequence", "synth", "tracking"),
+        "training",
     },
     "ablation": {
         *("avatar", "config", "errors", "evaluation", "files", "head", "pipeline", "progress", "run", "run_pictures"),
         *("sequence", "training"),
     },
-    "cli": {"ablation", "assets", "config", "data", "doctor", "errors", "files", "pipeline", "report", "run"},
+    "cli": {
+        *(
+            "ablation",
+            "assets",
+            "config",
+            "data",
+            "doctor",
+            "drive",
+            "errors",
+            "files",
+            "pipeline",
+            "rendering",
+            "report",
+        ),
+        *("run", "viewer"),
+    },
 }
 """Room -> the other rooms that it may import. A room is a folder or a module, and the longest name counts."""
 
@@ -91,7 +114,11 @@ def imported_modules(tree: ast.AST) -> set[str]:
 FILES = sorted(SOURCE.rglob("*.py"))
 
 
-@pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(SOURCE)))
+ROOMED = [file for file in FILES if file != SOURCE / "__init__.py"]
+"""The package itself only hands out names of all rooms; nothing inside imports it but for the version."""
+
+
+@pytest.mark.parametrize("file", ROOMED, ids=lambda file: str(file.relative_to(SOURCE)))
 def test_imports_follow_the_arrows(file):
     module = ".".join(["stavatar", *file.relative_to(SOURCE).with_suffix("").parts]).removesuffix(".__init__")
     own = room_of(module)

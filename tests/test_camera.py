@@ -2,9 +2,11 @@ from __future__ import annotations
 
 import math
 
+import pytest
 import torch
 
 from stavatar.camera import Camera
+from stavatar.head import HeadModel
 
 
 def test_docstring_example() -> None:
@@ -68,3 +70,42 @@ def test_picking_keeps_the_batch_and_a_single_camera_serves_all() -> None:
     assert picked.world_to_camera.equal(cameras.world_to_camera[[2, 0]])
     single = Camera.frontal(1.0, 300.0, 64, 64)
     assert len(single[[0, 5, 9]]) == 3
+
+
+@pytest.mark.parametrize(("yaw", "pitch"), [(0.5, 0.0), (-0.3, 0.2), (0.0, -0.4), (1.2, 0.7)])
+def test_moving_around_a_point_keeps_it_in_place(yaw: float, pitch: float) -> None:
+    camera = Camera.frontal(0.9, 300, 128, 96)
+    target = torch.tensor([0.05, -0.1, 0.02])
+    moved = camera.around(target, yaw, pitch)
+    torch.testing.assert_close(moved.project(target[None, None]), camera.project(target[None, None]))
+    distance = (camera.position - target).norm()
+    torch.testing.assert_close((moved.position - target).norm(), distance)
+    rotation = moved.world_to_camera[0, :3, :3]
+    torch.testing.assert_close(rotation @ rotation.T, torch.eye(3), atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize(("yaw", "pitch"), [(0.5, 0.0), (-0.3, 0.2), (0.0, -0.4), (1.2, 0.7)])
+def test_moving_a_frontal_camera_is_an_orbit(yaw: float, pitch: float) -> None:
+    """Positive yaw goes to +x, the side of the avatar's left hand; positive pitch goes up."""
+    moved = Camera.frontal(0.9, 300, 128, 128).around(torch.zeros(3), yaw, pitch)
+    orbit = Camera.orbit(torch.zeros(3), 0.9, torch.tensor([yaw]), torch.tensor([pitch]), 300, 128, 128)
+    torch.testing.assert_close(moved.world_to_camera, orbit.world_to_camera, atol=1e-6, rtol=0)
+    expected = [math.sin(yaw) * math.cos(pitch), math.sin(pitch), math.cos(yaw) * math.cos(pitch)]
+    torch.testing.assert_close(moved.position[0], 0.9 * torch.tensor(expected), atol=1e-6, rtol=0)
+
+
+def test_the_left_ear_comes_into_view_with_positive_yaw(head: HeadModel) -> None:
+    """Of a head that looks along +z, x > 0 is its left: from there the left side is nearer than the right."""
+    camera = Camera.frontal(1.0, 300, 128, 128).around(torch.zeros(3), math.radians(40), 0.0)
+    ears = head.template[head.faces[head.faces_in("ears")].unique()]
+    depth = camera.to_camera(ears[None])[0, :, 2]
+    assert depth[ears[:, 0] > 0.05].mean() < depth[ears[:, 0] < -0.05].mean()
+
+
+def test_moving_nearer_keeps_the_direction_and_scales_the_distance() -> None:
+    camera = Camera.frontal(0.9, 300, 128, 96).around(torch.tensor([0.0, 0.1, 0.0]), 0.4, 0.1)
+    target = torch.tensor([0.05, -0.1, 0.02])
+    near = camera.around(target, 0.0, 0.0, 0.5)
+    torch.testing.assert_close(near.position - target, 0.5 * (camera.position - target))
+    torch.testing.assert_close(near.world_to_camera[:, :3, :3], camera.world_to_camera[:, :3, :3])
+    torch.testing.assert_close(near.project(target[None, None]), camera.project(target[None, None]))

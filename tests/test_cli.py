@@ -279,7 +279,7 @@ def test_wrong_options(stavatar, tmp_path, options, message):
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
-@pytest.mark.parametrize("command", ["reconstruct", "demo", "train", "evaluate", "render"])
+@pytest.mark.parametrize("command", ["reconstruct", "demo", "train", "evaluate", "render", "drive", "view"])
 def test_a_gpu_that_is_not_there(stavatar, tmp_path, command):
     Run.start(tmp_path / "run", config.preset("cpu"), {}, resume=False)
     arguments = {
@@ -288,6 +288,8 @@ def test_a_gpu_that_is_not_there(stavatar, tmp_path, command):
         "train": [tmp_path / "sequence", "-o", tmp_path / "out"],
         "evaluate": [tmp_path / "run"],
         "render": [tmp_path / "run", "-o", tmp_path / "out.mp4"],
+        "drive": [tmp_path / "run", "-m", tmp_path / "run", "-o", tmp_path / "out.mp4"],
+        "view": [tmp_path / "run"],
     }[command]
     before = listing(tmp_path)
     code, _, errors = stavatar(command, *arguments, "--device", "cuda")
@@ -302,7 +304,13 @@ def test_a_gpu_that_is_not_there(stavatar, tmp_path, command):
     [
         (["render", "FOLDER", "-o", "FOLDER/out.mp4"], 2, "is not an avatar"),
         (["render", "FOLDER/nothing", "-o", "FOLDER/out.mp4"], 2, "is not an avatar"),
-        (["render", "FOLDER", "-o", "FOLDER/out.gif"], 2, r"must end in \.mp4"),
+        (["render", "FOLDER", "-o", "FOLDER/out.gif"], 2, r"ends in \.mp4"),
+        (["render", "FOLDER", "-o", "FOLDER"], 2, "choose a new or empty folder"),
+        (["drive", "FOLDER", "-m", "FOLDER/run"], 2, "name what to write with --out"),
+        (["drive", "FOLDER", "-m", "FOLDER/run", "-o", "FOLDER/out.mp4"], 2, "is not an avatar"),
+        (["drive", "FOLDER", "-m", "webcam", "-o", "FOLDER/out.mp4"], 2, "leave out --out"),
+        (["drive", "FOLDER", "-m", "webcam"], 2, "is not an avatar"),
+        (["view", "FOLDER"], 2, "is not an avatar"),
         (["evaluate", "FOLDER"], 2, "is not a stavatar run"),
         (["evaluate", "FOLDER/run"], 2, "sequence is not a folder"),
         (["report", "FOLDER"], 2, "is not a stavatar run"),
@@ -361,7 +369,13 @@ OPTIONS = {
     "train": ["--out", "--preset", "--set", "--head", "--protocol", "--holdout", "--device", "--resume"],
     "evaluate": ["--protocol", "--driver", "--head", "--device"],
     "ablate": ["--out", "--rows", "--row", "--seeds", "--preset", "--set", "--device", "--jobs", "--resume"],
-    "render": ["--out", "--size", "--orbit", "--yaw", "--pitch", "--frames", "--hard", "--head", "--device"],
+    "render": ["--out", "--size", "--orbit", "--dolly", "--yaw", "--pitch", "--frames", "--hard", "--head", "--device"],
+    "drive": [
+        *("--motion", "--out", "--strength", "--smooth", "--limit", "--head-motion", "--neutral-frame", "--fps"),
+        *("--beside", "--size", "--orbit", "--dolly", "--yaw", "--pitch", "--frames", "--hard", "--camera", "--port"),
+        *("--browser", "--head", "--device"),
+    ],
+    "view": ["--port", "--host", "--browser", "--out", "--head", "--device"],
     "synth": ["--out", "--sequence", "--style", "--frames", "--size", "--seed", "--noise"],
     "assets": ["--list"],
     "doctor": [],

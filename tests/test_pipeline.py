@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import math
 import sys
 
 import av
@@ -16,12 +15,13 @@ from safetensors.torch import load_file
 
 from stavatar import cli, pipeline
 from stavatar.avatar.avatar import render
+from stavatar.avatar.runtime import Runtime
 from stavatar.avatar.storage import TENSORS, load_avatar
-from stavatar.camera import Camera
 from stavatar.capture.faces import FaceReadings
 from stavatar.errors import BackendError, InputError
 from stavatar.evaluation import measure, speed
 from stavatar.evaluation.results_file import read_results
+from stavatar.rendering import CameraMove
 from stavatar.run import Run
 from stavatar.sequence import read_sequence, write_sequence
 from stavatar.training import checkpoint
@@ -397,7 +397,8 @@ def test_rendering_replays_the_recorded_motion(finished, tmp_path):
 @pytest.mark.parametrize("folder", ["run", "avatar"])
 def test_orbiting_gives_the_frames_and_the_size_asked_for(finished, tmp_path, folder):
     path = finished.folder if folder == "run" else finished.avatar
-    pipeline.render_motion(path, tmp_path / "out.mp4", size=96, orbit=True, frames=4, soft=False, device=CPU)
+    orbit = CameraMove(orbit=True)
+    pipeline.render_motion(path, tmp_path / "out.mp4", size=96, move=orbit, frames=4, soft=False, device=CPU)
     frames, _ = decoded(tmp_path / "out.mp4")
     assert frames.shape == (4, 96, 96, 3)
     assert (frames.min((1, 2, 3)) < 128).all()  # the head is in every picture
@@ -412,41 +413,11 @@ def test_all_frames_are_rendered_by_default(finished, tmp_path):
 def test_a_failed_render_leaves_the_file_that_was_there(finished, tmp_path, stopping):
     out = tmp_path / "out.mp4"
     out.write_text("of the user")
-    stopping(pipeline, "render", 2)
+    stopping(Runtime, "draw", 2)
     with pytest.raises(KeyboardInterrupt):
         pipeline.render_motion(finished.folder, out, frames=3, soft=False, device=CPU)
     assert out.read_text() == "of the user"
     assert list(tmp_path.iterdir()) == [out]
-
-
-@pytest.mark.parametrize(("yaw", "pitch"), [(0.5, 0.0), (-0.3, 0.2), (0.0, -0.4), (1.2, 0.7)])
-def test_moving_around_a_point_keeps_it_in_place(yaw, pitch):
-    camera = Camera.frontal(0.9, 300, 128, 96)
-    target = torch.tensor([0.05, -0.1, 0.02])
-    moved = pipeline._around(camera, target, yaw, pitch)
-    torch.testing.assert_close(moved.project(target[None, None]), camera.project(target[None, None]))
-    distance = (camera.position - target).norm()
-    torch.testing.assert_close((moved.position - target).norm(), distance)
-    rotation = moved.world_to_camera[0, :3, :3]
-    torch.testing.assert_close(rotation @ rotation.T, torch.eye(3), atol=1e-6, rtol=0)
-
-
-@pytest.mark.parametrize(("yaw", "pitch"), [(0.5, 0.0), (-0.3, 0.2), (0.0, -0.4), (1.2, 0.7)])
-def test_moving_a_frontal_camera_is_an_orbit(yaw, pitch):
-    """Positive yaw goes to +x, the side of the avatar's left hand; positive pitch goes up."""
-    moved = pipeline._around(Camera.frontal(0.9, 300, 128, 128), torch.zeros(3), yaw, pitch)
-    orbit = Camera.orbit(torch.zeros(3), 0.9, torch.tensor([yaw]), torch.tensor([pitch]), 300, 128, 128)
-    torch.testing.assert_close(moved.world_to_camera, orbit.world_to_camera, atol=1e-6, rtol=0)
-    expected = [math.sin(yaw) * math.cos(pitch), math.sin(pitch), math.cos(yaw) * math.cos(pitch)]
-    torch.testing.assert_close(moved.position[0], 0.9 * torch.tensor(expected), atol=1e-6, rtol=0)
-
-
-def test_the_left_ear_comes_into_view_with_positive_yaw(head):
-    """Of a head that looks along +z, x > 0 is its left: from there the left side is nearer than the right."""
-    camera = pipeline._around(Camera.frontal(1.0, 300, 128, 128), torch.zeros(3), math.radians(40), 0.0)
-    ears = head.template[head.faces[head.faces_in("ears")].unique()]
-    depth = camera.to_camera(ears[None])[0, :, 2]
-    assert depth[ears[:, 0] > 0.05].mean() < depth[ears[:, 0] < -0.05].mean()
 
 
 # ---------------------------------------------------------------------------------------------------- devices

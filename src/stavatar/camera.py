@@ -9,6 +9,7 @@ Example: with focal 500, centre 128 and a camera 1 m in front of the origin, the
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 import torch
@@ -66,6 +67,23 @@ class Camera:
         """The same view at another image size."""
         factor = self.focal.new_tensor([width / self.width, height / self.height])
         return replace(self, focal=self.focal * factor, center=self.center * factor, width=width, height=height)
+
+    def around(self, target: Tensor, yaw: float, pitch: float, distance: float = 1.0) -> Camera:
+        """The cameras moved around the world's vertical and horizontal axes through `target` [3].
+
+        The target keeps its place in the picture unless the distance changes: `distance` multiplies how far the cameras
+        are from it. Angles are radians; positive yaw goes to +x, positive pitch up.
+        """
+        sin_yaw, cos_yaw, sin_pitch, cos_pitch = math.sin(yaw), math.cos(yaw), math.sin(pitch), math.cos(pitch)
+        turn_left = torch.tensor([[cos_yaw, 0.0, sin_yaw], [0.0, 1.0, 0.0], [-sin_yaw, 0.0, cos_yaw]])
+        turn_up = torch.tensor([[1.0, 0.0, 0.0], [0.0, cos_pitch, sin_pitch], [0.0, -sin_pitch, cos_pitch]])
+        turn = torch.eye(4)
+        turn[:3, :3] = (turn_left @ turn_up).T  # the world turns the other way
+        target = target.to("cpu", torch.float32)
+        turn[:3, 3] = target - turn[:3, :3] @ target
+        pose = self.world_to_camera @ turn.to(self.world_to_camera)
+        pose[:, :3, 3] += (distance - 1) * (pose[:, :3, :3] @ target.to(pose) + pose[:, :3, 3])
+        return replace(self, world_to_camera=pose)
 
     @property
     def intrinsics(self) -> Tensor:

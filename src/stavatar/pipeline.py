@@ -9,31 +9,24 @@ tracked sequence do without them, as on a rented machine with a GPU, torch and l
 from __future__ import annotations
 
 import importlib.util
-import math
-from collections.abc import Iterator
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
-import numpy as np
 import torch
-from torch import Tensor
 
 from stavatar import assets
-from stavatar.avatar.avatar import render
-from stavatar.avatar.storage import DESCRIPTION, Motion, load_avatar, save_avatar
-from stavatar.camera import Camera
+from stavatar.avatar.runtime import Runtime
+from stavatar.avatar.storage import Motion, load_avatar, save_avatar
 from stavatar.config import Config
 from stavatar.data import open_recording, read_tracked
 from stavatar.errors import BackendError, InputError
-from stavatar.evaluation.drawing.canvas import to_uint8
 from stavatar.evaluation.measure import measure_avatar
 from stavatar.evaluation.pictures import Example, choose_examples, comparison_video, contact_sheet
 from stavatar.evaluation.results import assemble_results
 from stavatar.files import write_json
 from stavatar.head import HeadModel, choose_head, load_embedded_head, load_head
-from stavatar.head.model import JOINTS
-from stavatar.progress import remark, stage
+from stavatar.progress import remark
 from stavatar.report.page import write_report
 from stavatar.run import Run
 from stavatar.run_pictures import draw_run
@@ -43,9 +36,10 @@ from stavatar.sequence.protocols import Protocol
 from stavatar.training import checkpoint
 from stavatar.training.trainer import Trainer
 
-_ORBIT_YAW = math.radians(30)  # how far `render --orbit` swings to either side
-_ORBIT_SECONDS = 6.0  # per swing there and back
-_NECK_FRAMES = 32  # of the motion, from which the point that the camera turns about is taken
+if TYPE_CHECKING:  # these read and write videos, which training and measuring do without
+    from stavatar.drive import Retargeting
+    from stavatar.rendering import CameraMove
+
 _ALIGNED = (
     "held-out frames: expression and gaze from landmarks, head and torso pose aligned photometrically to the finished "
     "avatar; metrics_landmark_tracked uses landmarks alone; crop, identity and torso path come from the landmarks of "
@@ -321,70 +315,83 @@ def evaluate(
     write_report(run.folder)
 
 
-@torch.no_grad()
 def render_motion(
     folder: Path,
     out: Path,
     *,
+    move: CameraMove | None = None,
     size: int | None = None,
-    orbit: bool = False,
-    yaw: float = 0.0,
-    pitch: float = 0.0,
     frames: int | None = None,
     soft: bool = True,
     device: torch.device,
 ) -> None:
-    """Render an avatar's recorded motion to a video.
+    """Render an avatar's recorded motion to a video or to PNGs.
 
     Args:
         folder: an avatar, or the run that holds one.
-        out: the mp4 to write.
+        out: the mp4, or the folder of PNGs with alpha, to write.
+        move: where the camera goes, relative to the recorded one.
         size: edge of the square picture; the recorded size where None.
-        orbit: swing the camera from side to side.
-        yaw, pitch: degrees by which the camera is moved around the head, on top of the swing.
         frames: only so many.
         soft: use the offset network.
         device: where to render.
     """
-    from stavatar.capture import write_video
+    from stavatar.rendering import check_target, play
 
-    if out.suffix.lower() != ".mp4":
-        raise InputError(f"{out}: the video's name must end in .mp4")
-    avatar, motion = load_avatar(folder if (folder / DESCRIPTION).exists() else folder / "avatar", device)
-    count = len(motion.parameters) if frames is None else min(frames, len(motion.parameters))
-    static = avatar.network.static_features() if soft and avatar.network is not None else None
-    some = torch.linspace(0, count - 1, min(count, _NECK_FRAMES)).round().long()
-    neck = avatar.head(avatar.shape, motion.parameters[some].to(device)).joints[:, JOINTS.index("neck")].mean(0).cpu()
-
-    def pictures() -> Iterator[np.ndarray]:
-        with stage("rendering", count) as report:
-            for frame in range(count):
-                camera = motion.camera[[frame]]
-                if orbit or yaw or pitch:
-                    swing = _ORBIT_YAW * math.sin(2 * math.pi * frame / motion.fps / _ORBIT_SECONDS) if orbit else 0.0
-                    camera = _around(camera, neck, swing + math.radians(yaw), math.radians(pitch))
-                if size is not None:
-                    camera = camera.resized(size, size)
-                posed = avatar(motion.parameters[[frame]].to(device), soft=soft, static=static)
-                image = render(posed, camera.to(device)).image[0]
-                yield to_uint8(image).numpy()
-                report()
-
-    write_video(out, pictures(), motion.fps)
+    check_target(out)
+    runtime = Runtime.load(folder, device)
+    motion = runtime.motion
+    play(runtime, motion.parameters[:frames], motion.camera, motion.fps, out, move=move, size=size, soft=soft)
 
 
-def _around(camera: Camera, target: Tensor, yaw: float, pitch: float) -> Camera:
-    """The camera moved around a vertical and a horizontal axis through `target`, which stays in place."""
-    yaw_matrix = torch.tensor(
-        [[math.cos(yaw), 0.0, math.sin(yaw)], [0.0, 1.0, 0.0], [-math.sin(yaw), 0.0, math.cos(yaw)]]
+def drive_motion(
+    folder: Path,
+    source: Path,
+    out: Path,
+    *,
+    options: Retargeting,
+    neutral_frame: int | None = None,
+    fps: float | None = None,
+    move: CameraMove | None = None,
+    size: int | None = None,
+    frames: int | None = None,
+    soft: bool = True,
+    beside: bool = False,
+    device: torch.device,
+) -> None:
+    """Render an avatar that moves as somebody else does.
+
+    Args:
+        folder: an avatar, or the run that holds one.
+        source: whatever :func:`stavatar.drive.load_driver` reads.
+        out: the mp4, or the folder of PNGs with alpha, to write.
+        options: how the motion is carried over.
+        neutral_frame: the driver's frame without expression; found where None.
+        fps: of a recording of coefficients that does not tell it.
+        beside: put the driver's picture on the left.
+        move, size, frames, soft, device: as for :func:`render_motion`.
+    """
+    from stavatar.drive import Retargeter, load_driver
+    from stavatar.rendering import check_target, play
+
+    check_target(out)
+    runtime = Runtime.load(folder, device)
+    retarget = Retargeter(runtime.motion, runtime.head, options)
+    driver = load_driver(source, fps=fps, pictures=beside, accept=retarget.require)
+    if beside and driver.images is None:
+        raise InputError(f"{source} has no pictures to show beside the avatar: leave out --beside")
+    parameters = retarget.follow(driver, neutral_frame=neutral_frame)[:frames]
+    play(
+        runtime,
+        parameters,
+        runtime.motion.camera[[0]],
+        driver.fps,
+        out,
+        move=move,
+        size=size,
+        soft=soft,
+        beside=driver.picture if beside else None,
     )
-    pitch_matrix = torch.tensor(
-        [[1.0, 0.0, 0.0], [0.0, math.cos(pitch), math.sin(pitch)], [0.0, -math.sin(pitch), math.cos(pitch)]]
-    )
-    turn = torch.eye(4)
-    turn[:3, :3] = (yaw_matrix @ pitch_matrix).T  # the world turns the other way
-    turn[:3, 3] = target - turn[:3, :3] @ target
-    return replace(camera, world_to_camera=camera.world_to_camera @ turn)
 
 
 def synthesise(

@@ -103,6 +103,26 @@ def save_avatar(avatar: Avatar, motion: Motion, folder: Path) -> None:
     write_text(folder / DESCRIPTION, yaml.safe_dump(description, sort_keys=False))
 
 
+def avatar_folder(path: Path) -> Path:
+    """The avatar's folder at `path`, which is one or is a run that holds one."""
+    path = Path(path)
+    return path if (path / DESCRIPTION).exists() else path / "avatar"
+
+
+def load_motion(folder: Path) -> tuple[str, Motion]:
+    """The name of the head model and the recorded motion of an avatar, without building the avatar.
+
+    Raises:
+        InputError: a file is missing or damaged, or was written by another version of the format.
+    """
+    description = _description(folder / DESCRIPTION)
+    tensors = _tensors(folder / TENSORS)
+    try:
+        return str(description["head_model"]), _motion(tensors, description)
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(f"{folder} is not a complete avatar: {str(error).splitlines()[0]}") from error
+
+
 def load_avatar(folder: Path, device: torch.device | str = "cpu") -> tuple[Avatar, Motion]:
     """Read what :func:`save_avatar` wrote.
 
@@ -111,11 +131,7 @@ def load_avatar(folder: Path, device: torch.device | str = "cpu") -> tuple[Avata
     """
     folder = Path(folder)
     description = _description(folder / DESCRIPTION)
-    path = folder / TENSORS
-    try:
-        tensors = load_file(path)
-    except (SafetensorError, OSError, ValueError) as error:
-        raise InputError(f"{path} cannot be read as safetensors: {error}") from error
+    tensors = _tensors(folder / TENSORS)
     try:
         config = from_dict(description["config"], source=str(folder / DESCRIPTION))
         head = load_head(str(description["head_model"]))
@@ -142,6 +158,13 @@ def load_avatar(folder: Path, device: torch.device | str = "cpu") -> tuple[Avata
         reason = str(error).splitlines()[0]
         raise InputError(f"{folder} is not a complete avatar: {reason}") from error
     return avatar.to(device).eval(), motion
+
+
+def _tensors(path: Path) -> dict[str, Tensor]:
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError, ValueError) as error:
+        raise InputError(f"{path} cannot be read as safetensors: {error}") from error
 
 
 def _description(path: Path) -> dict:

@@ -66,18 +66,9 @@ def track_face(frames: Iterable[Frame], model: Path, report: Report) -> FaceTrac
     Raises:
         InputError: fewer than :data:`MIN_DETECTIONS` frames show a face.
     """
-    options = vision.FaceLandmarkerOptions(
-        base_options=BaseOptions(model_asset_buffer=model.read_bytes()),
-        running_mode=vision.RunningMode.VIDEO,
-        output_face_blendshapes=True,
-        num_faces=_MOST_FACES,
-    )
     seen: list[list[_Face]] = []
     names: tuple[str, ...] = ()
-    with native_messages_hidden():
-        landmarker = vision.FaceLandmarker.create_from_options(options)
-        landmarker.detect_for_video(_nothing(), 0)
-    with landmarker:
+    with open_landmarker(model, faces=_MOST_FACES) as landmarker:
         clock = 0
         for frame in frames:
             clock = max(clock + 1, round(frame.seconds * 1000))  # must increase, whatever the video says
@@ -104,6 +95,27 @@ def track_face(frames: Iterable[Frame], model: Path, report: Report) -> FaceTrac
         if face is not None:
             points[t], blendshapes[t] = face.points, face.scores
     return FaceTrack(points, blendshapes, names)
+
+
+def open_landmarker(model: Path, *, faces: int, transforms: bool = False) -> vision.FaceLandmarker:
+    """A landmarker that has seen time 0 and wants increasing times in milliseconds from now on.
+
+    Args:
+        model: the landmarker's model file.
+        faces: how many to look for.
+        transforms: also report where each head is in space.
+    """
+    options = vision.FaceLandmarkerOptions(
+        base_options=BaseOptions(model_asset_buffer=model.read_bytes()),
+        running_mode=vision.RunningMode.VIDEO,
+        output_face_blendshapes=True,
+        output_facial_transformation_matrixes=transforms,
+        num_faces=faces,
+    )
+    with native_messages_hidden():
+        landmarker = vision.FaceLandmarker.create_from_options(options)
+        landmarker.detect_for_video(_nothing(), 0)
+    return landmarker
 
 
 def _nothing() -> mp.Image:

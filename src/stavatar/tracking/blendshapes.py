@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -48,6 +50,12 @@ def gaze_guess(observations: Observations, frames: Tensor) -> Tensor:
     def score(name: str) -> Tensor:
         values = observations.blendshape(name)[frames]
         return values - values.median()
+
+    return gaze_of_looks(score)
+
+
+def gaze_of_looks(score: Callable[[str], Tensor]) -> Tensor:
+    """Gaze [N, 2, 2] of the left and the right eye as (pitch, yaw) in radians; `score` gives [N] by eyeLook name."""
 
     def eye(side: str, outwards: float) -> Tensor:
         yaw = outwards * (score(f"eyeLookOut{side}") - score(f"eyeLookIn{side}"))

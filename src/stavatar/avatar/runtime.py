@@ -1,0 +1,128 @@
+"""The avatar at work: head parameters in, pictures out.
+
+Rendering, driving and the viewer all draw through this one object. It keeps what never changes from frame to frame (the
+network's static features, the point to turn about) and records no gradients.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from stavatar.avatar.avatar import Avatar, PosedGaussians, render
+from stavatar.avatar.storage import Motion, avatar_folder, load_avatar
+from stavatar.camera import Camera
+from stavatar.errors import InputError
+from stavatar.head import HeadModel, HeadParameters
+from stavatar.head.model import JOINTS
+from stavatar.splat import Rasterization
+
+_PIVOT_FRAMES = 32  # of the motion, from which the point to turn about is taken
+
+
+class Runtime:
+    """An avatar and its recorded motion, ready to draw.
+
+    Attributes:
+        avatar: takes no more training from here on.
+        motion: the recorded performance, on the CPU.
+        pivot: [3] metres, on the CPU; where the neck joint is on average: cameras turn about it.
+    """
+
+    def __init__(self, avatar: Avatar, motion: Motion) -> None:
+        self.avatar = avatar.eval().requires_grad_(False)
+        self.motion = motion
+        with torch.no_grad():
+            self._static = avatar.network.static_features() if avatar.network is not None else None
+            some = torch.linspace(0, len(motion.parameters) - 1, min(len(motion.parameters), _PIVOT_FRAMES))
+            joints = self.head(avatar.shape, motion.parameters[some.round().long()].to(self.device)).joints
+        self.pivot = joints[:, JOINTS.index("neck")].mean(0).cpu()
+
+    @staticmethod
+    def load(path: Path | str, device: torch.device | str = "cpu") -> Runtime:
+        """The avatar at `path`: its folder, or the run that holds it.
+
+        Raises:
+            InputError: there is none, or a file of it is damaged.
+        """
+        return Runtime(*load_avatar(avatar_folder(Path(path)), device))
+
+    @property
+    def device(self) -> torch.device:
+        return self.avatar.shape.device
+
+    @property
+    def head(self) -> HeadModel:
+        return self.avatar.head
+
+    @property
+    def expression_names(self) -> list[str]:
+        return self.avatar.head.expression_names
+
+    def frame(self, index: int) -> HeadParameters:
+        """The recorded parameters of one frame; negative indices count from the end.
+
+        Raises:
+            InputError: the motion has no such frame.
+        """
+        count = len(self.motion.parameters)
+        if not -count <= index < count:
+            raise InputError(f"there is no frame {index}: the recorded motion has {count}")
+        return self.motion.parameters[[index]]
+
+    def express(self, parameters: HeadParameters, **coefficients: float) -> HeadParameters:
+        """A copy of `parameters` with some expressions set, by name: ``express(pose, jawOpen=0.5)``.
+
+        Raises:
+            InputError: the head has no expression of that name.
+        """
+        expression = parameters.expression.clone()
+        for name, value in coefficients.items():
+            if name not in self.expression_names:
+                raise InputError(f"head model {self.head.name} has no expression {name!r}")
+            expression[:, self.expression_names.index(name)] = value
+        return parameters.replaced(expression=expression)
+
+    @torch.no_grad()
+    def pose(self, parameters: HeadParameters, *, soft: bool = True) -> PosedGaussians:
+        """The Gaussians of B frames; `soft` adds the network's offsets."""
+        return self.avatar(parameters.to(self.device), soft=soft, static=self._static)
+
+    @torch.no_grad()
+    def draw(
+        self, posed: PosedGaussians, camera: Camera | None = None, *, background: Tensor | None = None
+    ) -> Rasterization:
+        """Pictures of posed Gaussians, through the recorded camera of the first frame where none is given.
+
+        Args:
+            posed: B frames.
+            camera: one, or B.
+            background: [3] RGB in [0, 1]; white where None.
+        """
+        camera = self.motion.camera[[0]] if camera is None else camera
+        background = None if background is None else background.to(self.device)
+        return render(posed, camera.to(self.device), background=background)
+
+    def render(
+        self,
+        parameters: HeadParameters,
+        camera: Camera | None = None,
+        *,
+        size: int | None = None,
+        soft: bool = True,
+        background: Tensor | None = None,
+    ) -> Rasterization:
+        """Pictures of B frames: :meth:`pose`, then :meth:`draw`.
+
+        Args:
+            parameters: B frames.
+            camera: one, or B; the recorded one where None.
+            size: edge in pixels of square pictures; the camera's own size where None.
+            soft: use the offset network.
+            background: [3] RGB in [0, 1]; white where None.
+        """
+        camera = self.motion.camera[[0]] if camera is None else camera
+        camera = camera if size is None else camera.resized(size, size)
+        return self.draw(self.pose(parameters, soft=soft), camera, background=background)

@@ -1,0 +1,71 @@
+"""The avatar at work."""
+
+import pytest
+import torch
+
+from stavatar.avatar.avatar import render
+from stavatar.avatar.runtime import Runtime
+from stavatar.avatar.storage import load_motion
+from stavatar.errors import InputError
+from stavatar.head.model import JOINTS
+
+
+def test_it_draws_what_the_avatar_draws(small_runtime, small_avatar, small_motion):
+    """Keeping the static features changes nothing."""
+    with torch.no_grad():
+        expected = render(small_avatar(small_motion.parameters[[3]]), small_motion.camera).image
+        hard = render(small_avatar(small_motion.parameters[[3]], soft=False), small_motion.camera).image
+    assert torch.equal(small_runtime.render(small_runtime.frame(3)).image, expected)
+    assert torch.equal(small_runtime.render(small_runtime.frame(3), soft=False).image, hard)
+    assert not torch.equal(expected, hard)
+
+
+def test_size_background_and_camera_are_the_callers(small_runtime, small_motion):
+    camera = small_motion.camera.around(small_runtime.pivot, 0.5, 0.0)
+    drawn = small_runtime.render(small_runtime.frame(0), camera, size=40, background=torch.tensor([0.0, 0.0, 1.0]))
+    assert drawn.image.shape == (1, 40, 40, 3)
+    torch.testing.assert_close(drawn.image[0, 0, 0], torch.tensor([0.0, 0.0, 1.0]))
+    straight = small_runtime.render(small_runtime.frame(0), size=40, background=torch.tensor([0.0, 0.0, 1.0]))
+    assert (straight.image - drawn.image).abs().mean() > 0.01
+
+
+def test_the_pivot_is_the_mean_neck_joint(small_runtime, small_avatar, small_motion):
+    joints = small_avatar.head(small_avatar.shape, small_motion.parameters).joints
+    torch.testing.assert_close(small_runtime.pivot, joints[:, JOINTS.index("neck")].mean(0))
+
+
+def test_expressions_are_set_by_name(small_runtime):
+    pose = small_runtime.frame(-1)
+    changed = small_runtime.express(pose, jawOpen=0.9, mouthSmileLeft=0.2)
+    names = small_runtime.expression_names
+    assert changed.expression[0, names.index("jawOpen")] == pytest.approx(0.9)
+    assert changed.expression[0, names.index("mouthSmileLeft")] == pytest.approx(0.2)
+    others = [i for i, name in enumerate(names) if name not in ("jawOpen", "mouthSmileLeft")]
+    assert torch.equal(changed.expression[:, others], pose.expression[:, others])
+    assert pose.expression[0, names.index("mouthSmileLeft")] == 0, "the recorded pose stays as it is"
+    with pytest.raises(InputError, match="no expression 'jawopen'"):
+        small_runtime.express(pose, jawopen=1.0)
+
+
+def test_frames_beyond_the_motion_are_refused(small_runtime):
+    assert torch.equal(small_runtime.frame(-10).neck, small_runtime.frame(0).neck)
+    for index in (10, -11):
+        with pytest.raises(InputError, match="has 10"):
+            small_runtime.frame(index)
+
+
+def test_an_avatar_and_its_run_load_alike(small_avatar_folder, small_runtime, tmp_path):
+    (tmp_path / "avatar").symlink_to(small_avatar_folder)
+    expected = small_runtime.render(small_runtime.frame(2)).image
+    for path in (small_avatar_folder, tmp_path):
+        loaded = Runtime.load(path)
+        assert torch.equal(loaded.render(loaded.frame(2)).image, expected)
+
+
+def test_a_motion_is_read_without_its_avatar(small_avatar_folder, small_motion, head):
+    name, motion = load_motion(small_avatar_folder)
+    assert name == head.name
+    for (_, found), (_, expected) in zip(motion.parameters.items(), small_motion.parameters.items(), strict=True):
+        assert torch.equal(found, expected)
+    with pytest.raises(InputError, match="is not an avatar"):
+        load_motion(small_avatar_folder.parent / "nobody")
