@@ -103,6 +103,12 @@ def save_avatar(avatar: Avatar, motion: Motion, folder: Path) -> None:
     write_text(folder / DESCRIPTION, yaml.safe_dump(description, sort_keys=False))
 
 
+def avatar_folder(path: Path) -> Path:
+    """The avatar's folder at `path`, which is one or is a run that holds one."""
+    path = Path(path)
+    return path if (path / DESCRIPTION).exists() else path / "avatar"
+
+
 def load_avatar(folder: Path, device: torch.device | str = "cpu") -> tuple[Avatar, Motion]:
     """Read what :func:`save_avatar` wrote.
 
