@@ -359,6 +359,7 @@ OPTIONS = {
     "train": ["--out", "--preset", "--set", "--protocol", "--holdout", "--device", "--resume"],
     "evaluate": ["--protocol", "--driver", "--device"],
     "render": ["--out", "--size", "--orbit", "--yaw", "--pitch", "--frames", "--hard", "--device"],
+    "export": ["ply", "spz", "glb", "motion", "web"],
     "synth": ["--out", "--sequence", "--style", "--frames", "--size", "--seed", "--noise"],
     "assets": ["--list"],
     "doctor": [],
