@@ -376,6 +376,7 @@ OPTIONS = {
         *("--browser", "--head", "--device"),
     ],
     "view": ["--port", "--host", "--browser", "--out", "--head", "--device"],
+    "export": ["ply", "spz", "glb", "motion", "web"],
     "synth": ["--out", "--sequence", "--style", "--frames", "--size", "--seed", "--noise"],
     "assets": ["--list"],
     "doctor": [],
