@@ -20,6 +20,7 @@ from stavatar.avatar.avatar import render
 from stavatar.avatar.storage import load_avatar
 from stavatar.errors import InputError
 from stavatar.head.library import VARIABLE
+from stavatar.rendering import CameraMove
 from stavatar.sequence import read_sequence, write_sequence
 
 
@@ -53,7 +54,7 @@ def from_sequence_to_video(flame_sequence, settings, folder, device):
     truth = flame_sequence.image(last)
     assert (view.image[0].cpu() - truth[0]).abs().mean() < 0.08
 
-    pipeline.render_motion(run.folder, folder / "motion.mp4", orbit=True, frames=3, device=device)
+    pipeline.render_motion(run.folder, folder / "motion.mp4", move=CameraMove(orbit=True), frames=3, device=device)
     with av.open(str(folder / "motion.mp4")) as video:
         assert sum(1 for _ in video.decode(video=0)) == 3
     results = json.loads(run.results.read_text())

@@ -13,6 +13,7 @@ from data_sets import FRAMES, Truth
 
 from stavatar import cli, config, pipeline
 from stavatar.camera import Camera
+from stavatar.capture import write_video
 from stavatar.data import open_recording
 from stavatar.errors import InputError
 from stavatar.sequence import read_sequence, write_sequence
@@ -63,7 +64,7 @@ class TestInspect:
         assert found["uses"][0] == f"train: stavatar train {tmp_path / 'sequence'} -o OUT"
 
     def test_a_video(self, stavatar, small_sequence, tmp_path):
-        pipeline.write_video(tmp_path / "clip.mp4", small_sequence.images.numpy(), 25)
+        write_video(tmp_path / "clip.mp4", small_sequence.images.numpy(), 25)
         code, out, _ = stavatar("data", "inspect", tmp_path / "clip.mp4")
         assert code == 0 and "10, 64 x 64 pixels" in out and "stavatar reconstruct" in out
 
