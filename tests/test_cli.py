@@ -14,7 +14,7 @@ import pytest
 import torch
 from PIL import Image
 
-from stavatar import assets, cli, config, pipeline
+from stavatar import assets, cli, config, doctor, pipeline
 from stavatar.errors import AssetError
 from stavatar.run import Run
 
@@ -419,3 +419,16 @@ def test_doctor_and_the_list_of_assets_answer(stavatar, monkeypatch):
     code, found, _ = stavatar("assets", "--list")
     assert code == 0
     assert all(name in found for name in assets.ASSETS)
+
+
+# -------------------------------------------------------------------------------------------------------------- presets
+
+
+def test_the_preset_suits_the_device_unless_it_is_named(monkeypatch):
+    monkeypatch.setattr(doctor, "presets", lambda: ["gpu", "paper", "cpu"])
+    assert cli._configure("auto", None).preset == "gpu"
+    assert cli._configure("auto", None, "cpu").preset == "cpu"
+    assert cli._configure("paper", None).preset == "paper"
+    monkeypatch.setattr(doctor, "presets", lambda: ["cpu"])
+    assert cli._configure("auto", ["training.steps=7"]).training.steps == 7
+    assert cli._configure("auto", None).preset == "cpu"

@@ -23,7 +23,7 @@ def test_every_finding_says_something_and_every_lack_has_advice():
 
 @pytest.mark.parametrize(
     ("cuda", "gsplat", "presets"),
-    [(False, False, ["cpu"]), (True, False, ["cpu"]), (False, True, ["cpu"]), (True, True, ["cpu", "paper"])],
+    [(False, False, ["cpu"]), (True, False, ["cpu"]), (False, True, ["cpu"]), (True, True, ["gpu", "paper", "cpu"])],
 )
 def test_presets_need_a_gpu_and_gsplat(monkeypatch, cuda, gsplat, presets):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)

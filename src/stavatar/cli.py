@@ -50,7 +50,10 @@ Out = Annotated[
     Path, typer.Option("--out", "-o", readable=False, help="Folder for the results; must be new, or a run to --resume.")
 ]
 Preset = Annotated[
-    str, typer.Option(help=f"Settings to start from: {', '.join(config.PRESETS)} (`stavatar doctor` says which suit).")
+    str,
+    typer.Option(
+        help=f"Settings to start from: {', '.join(config.PRESETS)}; auto is gpu on a CUDA GPU with gsplat, else cpu."
+    ),
 ]
 Settings = Annotated[
     list[str] | None,
@@ -86,7 +89,12 @@ Size = Annotated[int, typer.Option(help="Edge of the square picture, pixels.", m
 Seed = Annotated[int, typer.Option(help="Makes the result repeatable.")]
 
 
-def _configure(preset: str, settings: list[str] | None) -> config.Config:
+def _configure(preset: str, settings: list[str] | None, device: str = "auto") -> config.Config:
+    """The settings that a command asks for; ``auto`` takes the preset that suits the device."""
+    if preset == "auto":
+        from stavatar.doctor import presets
+
+        preset = "cpu" if device == "cpu" else presets()[0]
     return config.override(config.preset(preset), settings or [])
 
 
@@ -97,7 +105,7 @@ def reconstruct(
         typer.Argument(readable=False, help="A video or a folder of pictures of one person, head and shoulders."),
     ],
     out: Out,
-    preset: Preset = "cpu",
+    preset: Preset = "auto",
     settings: Settings = None,
     head: Head = "embedded",
     protocol: Protocol = "custom",
@@ -114,7 +122,7 @@ def reconstruct(
     run = pipeline.reconstruct(
         video,
         out,
-        _configure(preset, settings),
+        _configure(preset, settings, device),
         head=head,
         holdout=holdout,
         protocol=protocol,
@@ -139,7 +147,7 @@ def demo(
     from stavatar import pipeline
 
     run = pipeline.demo(
-        out, _configure("cpu", settings), frames=frames, device=pipeline.choose_device(device), resume=resume
+        out, _configure("auto", settings, device), frames=frames, device=pipeline.choose_device(device), resume=resume
     )
     _show_results(run.folder)
 
@@ -151,7 +159,7 @@ def track(
         typer.Argument(readable=False, help="A video or a folder of pictures of one person, head and shoulders."),
     ],
     out: Out,
-    preset: Preset = "cpu",
+    preset: Preset = "auto",
     settings: Settings = None,
     head: Head = "embedded",
     protocol: Protocol = "custom",
@@ -182,7 +190,7 @@ def train(
         ),
     ],
     out: Out,
-    preset: Preset = "cpu",
+    preset: Preset = "auto",
     settings: Settings = None,
     head: HeadFile = None,
     protocol: ProtocolOfData = None,
@@ -197,7 +205,7 @@ def train(
     run = pipeline.train_sequence(
         sequence,
         out,
-        _configure(preset, settings),
+        _configure(preset, settings, device),
         holdout=holdout,
         protocol=protocol,
         device=pipeline.choose_device(device),
@@ -643,7 +651,7 @@ def ablate(
         ),
     ] = None,
     seeds: Annotated[str, typer.Option(help="Seeds separated by commas: every row is trained with each.")] = "0",
-    preset: Preset = "cpu",
+    preset: Preset = "auto",
     settings: Settings = None,
     device: Device = "auto",
     jobs: Annotated[
@@ -678,7 +686,7 @@ def ablate(
     failures = carry_out(
         data,
         out,
-        _configure(preset, settings),
+        _configure(preset, settings, device),
         choose_rows(rows, row or []),
         _numbers("--seeds", seeds),
         device=pipeline.choose_device(device),

@@ -61,9 +61,9 @@ def inspect() -> list[Finding]:
 
 
 def presets() -> list[str]:
-    """Names of the presets that this machine can run: ``cpu`` anywhere, ``paper`` on CUDA with gsplat."""
+    """Names of the presets that this machine can run: ``cpu`` anywhere, ``gpu`` and ``paper`` on CUDA with gsplat."""
     on_gpu = torch.cuda.is_available() and importlib.util.find_spec("gsplat") is not None
-    return ["cpu", "paper"] if on_gpu else ["cpu"]
+    return ["gpu", "paper", "cpu"] if on_gpu else ["cpu"]
 
 
 def _packages() -> list[Finding]:

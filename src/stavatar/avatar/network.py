@@ -161,8 +161,12 @@ class OffsetNetwork(nn.Module):
         for name, module in self.named_modules():
             if not isinstance(module, nn.Conv2d | nn.Linear):
                 continue
-            if kind == "normal" or name == "fuse_last":
+            if kind == "normal":
                 nn.init.normal_(module.weight, 0, 0.01, generator=generator)
+            elif name == "fuse_last":
+                # Offsets start at exactly zero. Random ones would do harm, and the quickest way to stop that is to
+                # switch the units behind them off, from which ReLUs do not come back.
+                nn.init.zeros_(module.weight)
             else:
                 nn.init.kaiming_normal_(module.weight, nonlinearity="relu", generator=generator)
             if module.bias is not None:
