@@ -16,11 +16,12 @@ SIZE = 32
 CONFIG = NetworkConfig(uv_size=SIZE, width=0.25, init="kaiming")
 
 
-def make_network(config=CONFIG, expressions=7):
+def make_network(config=CONFIG, expressions=7, untrained=False):
+    """A network that says something; an untrained one starts with offsets of zero."""
     generator = torch.Generator().manual_seed(0)
     masks = torch.zeros(4, SIZE, SIZE)
     masks[0, 8:13, 9:20], masks[1, 14:20, 14:18], masks[2, 22:27, 10:21], masks[3, 4:7, 8:24] = 1, 1, 0.5, 1
-    return OffsetNetwork(
+    network = OffsetNetwork(
         config,
         expressions=expressions,
         image=torch.rand(3, SIZE, SIZE, generator=generator),
@@ -28,6 +29,9 @@ def make_network(config=CONFIG, expressions=7):
         masks=masks,
         generator=generator,
     )
+    if not untrained:
+        nn.init.normal_(network.fuse_last.weight, 0, 0.01, generator=generator)
+    return network
 
 
 def inputs(frames, expressions=7):
@@ -117,6 +121,12 @@ def test_every_weight_takes_part():
     network(*inputs(2)).square().sum().backward()
     dead = [name for name, value in network.named_parameters() if value.grad is None or not value.grad.any()]
     assert dead == []
+
+
+def test_offsets_start_at_zero_where_the_network_starts_wide():
+    batch = inputs(2)
+    assert make_network(untrained=True)(*batch).abs().max() == 0
+    assert make_network(dataclasses.replace(CONFIG, init="normal"), untrained=True)(*batch).abs().max() > 0
 
 
 def test_local_offsets_stay_near_their_region():
