@@ -295,12 +295,11 @@ def gpu() -> Config:
         network=NetworkConfig(
             reference="mean",
             init="kaiming",
-            displacement="expression",
             offset_frame="face",
             position_range=0.02,
             scale_range=1.5,
         ),
-        gaussians=replace(narrow.gaussians, seeds=4000),
+        gaussians=replace(narrow.gaussians, seeds=4000, sh_degree=2),
         density=DensityConfig(uv="inherit"),
         training=replace(narrow.training, steps=None, epochs=7.0, lr_network=3e-4, lpips=0.05),
     )
