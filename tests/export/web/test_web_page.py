@@ -33,12 +33,12 @@ def test_the_page_holds_the_files_of_the_site(page, site):
         name: value.shape for name, value in beside.items()
     }
     for name, value in inside.items():
-        # Two exports differ in last digits, as sums do with where their numbers lie in memory; and a basis may turn.
-        if not name.startswith(("maps", "coefficients")):
-            step = 0 if value.is_floating_point() else 1
-            torch.testing.assert_close(value.double(), beside[name].double(), rtol=1e-4, atol=step or 1e-5, msg=name)
+        # The offsets' basis is cut off between directions that matter nearly the same, so that last digits decide which
+        # of them are in; how well it does is compared below.
+        if not name.startswith(("maps", "coefficients", "mean")):
+            assert torch.equal(value, beside[name]), name
     assert json.loads(embedded(text, "meta")) == meta
-    assert meta["measured"]["psnr_to_full_model"] == pytest.approx(site[1]["measured"]["psnr_to_full_model"], abs=0.05)
+    assert meta["measured"]["psnr_to_full_model"] == pytest.approx(site[1]["measured"]["psnr_to_full_model"], abs=0.3)
     assert meta["measured"]["megabytes"] == pytest.approx(path.stat().st_size / 1e6, abs=2e-3)
     assert [file.name for file in path.parent.iterdir()] == ["avatar.html"]
     assert not re.search(r'src="|href="(?!data:)|https?://', text)
