@@ -16,7 +16,7 @@ from stavatar.head import HeadModel, load_embedded_landmarks, load_flame
 from stavatar.mesh import rasterize_mesh
 from stavatar.synth import Renderer, Subject
 
-OPEN_FLAME = Path("/work/shared/data/flame_open/flame2023_open_partial.npz")
+OPEN_FLAME = Path(__file__).parents[1].parent / "shared/data/flame_open/flame2023_open_partial.npz"
 MIRRORED = ((33, 263), (133, 362), (61, 291), (50, 280), (105, 334), (129, 358), (468, 473))
 MIRRORED_CONTOUR = ((234, 454), (172, 397))  # where the face ends for a viewer: no fixed spot, so less exact
 MIDLINE = (10, 151, 6, 1, 0, 17, 152)

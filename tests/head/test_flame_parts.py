@@ -17,7 +17,7 @@ from stavatar.head.flame_teeth import LOWER_LIP, UPPER_LIP, add_teeth
 from stavatar.head.flame_uv import lay_out_flame
 from stavatar.head.model import REGIONS
 
-OPEN = Path("/work/shared/data/flame_open/flame2023_open_partial.npz")
+OPEN = Path(__file__).parents[2].parent / "shared/data/flame_open/flame2023_open_partial.npz"
 JAW, NECK = 2, 1
 
 
