@@ -76,7 +76,7 @@ def timed(parts: dict[str, float], name: str, runtime: Runtime, work: Callable):
 
 
 def landmarks(run: Path, frames: int) -> float | None:
-    """Milliseconds to find the face in a picture of the run's sequence; None where the landmarker's model is missing."""
+    """Milliseconds to find the face in a picture of the run's sequence; None without the landmarker's model."""
     from stavatar import assets
     from stavatar.capture.faces import read_faces
     from stavatar.errors import AssetError
