@@ -259,7 +259,7 @@ class Trainer:
             self.density.observe(Observation(view, error, groups.to(self.device), weighted))
         self.step += 1
         squared_error = (rendered.detach() - truth).square().mean()
-        self.curve.add(self.step, len(frames), losses.total, squared_error, self.seconds, len(gaussians))
+        self.curve.add(self.step, len(frames), total, squared_error, self.seconds, len(gaussians))
         return losses
 
     def _record_graphs(self, full: bool) -> None:
