@@ -71,6 +71,7 @@ ALLOWED: dict[str, set[str]] = {
         *("avatar", "config", "errors", "evaluation", "files", "head", "pipeline", "progress", "run", "run_pictures"),
         *("sequence", "training"),
     },
+    "__main__": {"cli"},
     "cli": {
         *("ablation", "assets", "config", "data", "doctor", "drive", "errors", "export", "files", "pipeline"),
         *("rendering", "report", "run", "viewer"),

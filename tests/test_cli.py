@@ -15,6 +15,7 @@ import torch
 from PIL import Image
 
 from stavatar import assets, cli, config, doctor, pipeline
+from stavatar.cli.options import configure
 from stavatar.errors import AssetError
 from stavatar.run import Run
 
@@ -388,7 +389,7 @@ OPTIONS = {
 def test_help_names_every_command():
     """In a process of its own, as users start it."""
     answer = subprocess.run(
-        [sys.executable, "-m", "stavatar.cli", "--help"], capture_output=True, text=True, timeout=60, check=True
+        [sys.executable, "-m", "stavatar", "--help"], capture_output=True, text=True, timeout=60, check=True
     )
     for command in OPTIONS:
         assert re.search(rf"^\W*{command}\s", answer.stdout, re.MULTILINE), command
@@ -426,9 +427,9 @@ def test_doctor_and_the_list_of_assets_answer(stavatar, monkeypatch):
 
 def test_the_preset_suits_the_device_unless_it_is_named(monkeypatch):
     monkeypatch.setattr(doctor, "presets", lambda: ["gpu", "paper", "cpu"])
-    assert cli._configure("auto", None).preset == "gpu"
-    assert cli._configure("auto", None, "cpu").preset == "cpu"
-    assert cli._configure("paper", None).preset == "paper"
+    assert configure("auto", None).preset == "gpu"
+    assert configure("auto", None, "cpu").preset == "cpu"
+    assert configure("paper", None).preset == "paper"
     monkeypatch.setattr(doctor, "presets", lambda: ["cpu"])
-    assert cli._configure("auto", ["training.steps=7"]).training.steps == 7
-    assert cli._configure("auto", None).preset == "cpu"
+    assert configure("auto", ["training.steps=7"]).training.steps == 7
+    assert configure("auto", None).preset == "cpu"

@@ -16,6 +16,7 @@ from stavatar import cli, config, pipeline
 from stavatar.ablation import ablate
 from stavatar.ablation.rows import choose_rows
 from stavatar.avatar.storage import TENSORS, load_avatar
+from stavatar.cli.ablate import _numbers
 from stavatar.errors import InputError
 from stavatar.run import Run
 from stavatar.sequence import write_sequence
@@ -225,7 +226,7 @@ def test_the_command_shows_the_table_and_ends_with_an_error_where_runs_failed(do
 @pytest.mark.parametrize("seeds", ["0,0", "1,two", "", "-1"])
 def test_seeds_that_cannot_be(seeds):
     with pytest.raises(InputError, match="expected different whole numbers"):
-        cli._numbers("--seeds", seeds)
+        _numbers("--seeds", seeds)
 
 
 def test_a_finished_run_gives_its_sequence(done, settings, tmp_path, monkeypatch):
