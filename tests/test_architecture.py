@@ -71,11 +71,11 @@ ALLOWED: dict[str, set[str]] = {
         *("avatar", "config", "errors", "evaluation", "files", "head", "pipeline", "progress", "run", "run_pictures"),
         *("sequence", "training"),
     },
-    "__main__": {"cli"},
     "cli": {
         *("ablation", "assets", "config", "data", "doctor", "drive", "errors", "export", "files", "pipeline"),
         *("rendering", "report", "run", "viewer"),
     },
+    "__main__": {"cli"},
 }
 """Room -> the other rooms that it may import. A room is a folder or a module, and the longest name counts."""
 
@@ -130,7 +130,7 @@ def test_every_file_has_a_room():
 def test_arrows_never_lead_back():
     order = list(graphlib.TopologicalSorter(ALLOWED).static_order())  # raises CycleError, naming the cycle
     assert order.index("errors") < order.index("head") < order.index("avatar") < order.index("training")
-    assert order[-1] == "cli"
+    assert order[-2:] == ["cli", "__main__"]
 
 
 def test_the_drawing_in_the_docs_names_every_room():
