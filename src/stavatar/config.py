@@ -40,6 +40,24 @@ class CaptureConfig:
 
 
 @dataclass(frozen=True)
+class TrackingConfig:
+    """From frames to head parameters: what follows the fit of landmarks."""
+
+    # Align all frames photometrically, to a likeness of the subject that is fitted along.
+    refine: bool = True
+    size: int = 256  # pictures are tracked at most this large, pixels
+    face: bool = True  # expression, jaw and gaze as well; False: head and torso poses only
+    torso: bool = True  # a torso with a motion of its own; False: it moves rigidly with the head
+    matte: float = 0.5  # weight of the silhouette against that of a colour
+    smooth: float = 1.0  # how strongly corrections of neighbouring frames hang together
+
+    def __post_init__(self) -> None:
+        _check_range("tracking.size", self.size, 64, 1024)
+        _check_range("tracking.matte", self.matte, 0)
+        _check_range("tracking.smooth", self.smooth, 0)
+
+
+@dataclass(frozen=True)
 class NetworkConfig:
     """The UV offset network (METHOD section 2)."""
 
@@ -228,6 +246,7 @@ class Config:
 
     preset: str = "paper"
     capture: CaptureConfig = field(default_factory=CaptureConfig)
+    tracking: TrackingConfig = field(default_factory=TrackingConfig)
     network: NetworkConfig = field(default_factory=NetworkConfig)
     gaussians: GaussiansConfig = field(default_factory=GaussiansConfig)
     pose: PoseConfig = field(default_factory=PoseConfig)

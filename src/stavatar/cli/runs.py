@@ -224,10 +224,10 @@ def _show_results(folder: Path) -> None:
     results = read_json(run.results)
     table = Table("held-out frames", "PSNR", "SSIM", "LPIPS alex", "LPIPS vgg")
     regions = results.get("metrics_regions", {})
-    aligned = results.get("metrics_landmark_tracked") is not None
+    aligned = results.get("metrics_as_tracked") is not None
     rows = {
         "tracked photometrically" if aligned else "as the sequence gives them": results.get("metrics"),
-        "by landmarks alone": results.get("metrics_landmark_tracked"),
+        "by landmarks alone": results.get("metrics_as_tracked"),
         "head only": regions.get("head"),
         "mouth only": regions.get("mouth"),
     }

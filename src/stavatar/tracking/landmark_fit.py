@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from stavatar.rotations import matrix_to_axis_angle, skew
-from stavatar.tracking.block_solver import solve_arrow, solve_block_tridiagonal
+from stavatar.block_solver import solve_arrow, solve_block_tridiagonal
 from stavatar.tracking.landmark_model import (
     Bounds,
     LandmarkModel,

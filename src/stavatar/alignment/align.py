@@ -1,0 +1,196 @@
+"""Gauss-Newton over a whole clip: every frame's own picture, tied to its neighbours in time.
+
+Landmarks place a head to a degree or so and an expression to what a detector makes of it; this brings both to where
+the pixels agree. All frames are linearised one after the other, and then solved for together, as corrections of the
+start that change little from frame to frame: a still head is not shaken by noise, and since it is the *corrections*
+that are smooth and not the motion, fast motion is not held back.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from stavatar.alignment.linearise import Frames, Linearised, compare, linearise
+from stavatar.alignment.motion import Carrier
+from stavatar.alignment.unknowns import Unknowns
+from stavatar.avatar.avatar import Avatar
+from stavatar.block_solver import solve_block_tridiagonal
+from stavatar.head import HeadParameters
+from stavatar.progress import Report
+from stavatar.sequence import Sequence
+from stavatar.splat.rasterize import Backend
+
+PRIOR = 1e-6
+"""Cost of a correction by one unit, squared, per value of the picture."""
+
+TOGETHER = 2e-6
+"""Likewise of corrections of neighbouring frames that differ by one unit."""
+
+LARGEST = 3.0
+"""Units that an unknown moves at most per iteration."""
+
+DAMPING = 1e-3
+"""Of the mean of a normal matrix's diagonal, at the start; times four where a step led uphill."""
+
+COMPARED = 128
+"""Pictures are compared at half their size, or at this many pixels where that is more."""
+
+
+@dataclass(frozen=True)
+class Alignment:
+    """What was found for K frames.
+
+    Attributes:
+        parameters: of the K frames.
+        start_error, error: [K] root of the mean squared difference of colours and matte, robust, in [0, 1]: at the
+            start and at the end.
+    """
+
+    parameters: HeadParameters
+    start_error: Tensor
+    error: Tensor
+
+
+@torch.no_grad()
+def align(
+    avatar: Avatar,
+    sequence: Sequence,
+    parameters: HeadParameters,
+    frames: Tensor,
+    *,
+    unknowns: Unknowns,
+    iterations: int,
+    soft: bool,
+    sh_degree: int,
+    expected: Tensor | None = None,
+    matte: float = 0.5,
+    smooth: float = 1.0,
+    report: Report | None = None,
+    backend: Backend = "auto",
+) -> Alignment:
+    """Align some frames of a sequence to an avatar.
+
+    Args:
+        avatar: what the frames should look like.
+        sequence: gives the pictures, mattes and the camera.
+        parameters: of all T frames, the start.
+        frames: [K] indices to align, in order of time.
+        unknowns: which numbers are adjusted.
+        iterations: Gauss-Newton steps.
+        soft: use the offset network; its offsets are computed once, as steps are small.
+        sh_degree: highest SH degree to use.
+        expected: [P] what all frames are expected to be off by; zero where None.
+        matte: weight of the silhouette against that of a colour.
+        smooth: factor on how strongly corrections of neighbouring frames hang together.
+        report: progress; told once per frame and iteration.
+    """
+    device = avatar.shape.device
+    static = avatar.network.static_features() if soft and avatar.network is not None else None
+    carrier = Carrier.of(avatar)
+    expected = torch.zeros(len(unknowns), device=device) if expected is None else expected
+    found = expected.repeat(len(frames), 1)
+    # Frames that follow each other are tied together.
+    tied = smooth * (frames[1:] - frames[:-1] == 1).double().cpu().numpy()
+    batch = 1 if device.type == "cpu" else 8
+    best: _Best | None = None
+    for iteration in range(iterations + 1):
+        last = iteration == iterations
+        parts = []
+        for chunk in torch.arange(len(frames)).split(batch):
+            shown = _frames(avatar, sequence, parameters, frames[chunk.to(frames.device)], static, matte)
+            if last:
+                cost = compare(avatar, shown, unknowns, found[chunk], sh_degree, backend)
+                parts.append(Linearised(cost, cost.new_empty(0), cost.new_empty(0)))
+            else:
+                parts.append(linearise(avatar, carrier, shown, unknowns, found[chunk], sh_degree, backend))
+            if report is not None:
+                report(len(chunk))
+        values = shown.picture[0].numel()
+        if iteration == 0:
+            first = torch.cat([part.cost for part in parts])
+        best = _Best.of(parts, found, expected, values) if best is None else best.with_tried(parts, found, expected, values)
+        if last:
+            break
+        found = best.step(expected, tied, values)
+    assert best is not None
+    start = parameters.map(lambda value: value[frames])
+    return Alignment(unknowns.apply(start, best.correction), (first / values).sqrt(), (best.picture_cost / values).sqrt())
+
+
+class _Best:
+    """For every frame the best corrections so far, and the quadratic model around them."""
+
+    def __init__(self, correction: Tensor, cost: Tensor, picture_cost: Tensor, gradient: Tensor, normal: Tensor) -> None:
+        self.correction = correction
+        self.cost = cost
+        self.picture_cost = picture_cost
+        self.gradient = gradient
+        self.normal = normal
+        self.damping = torch.full_like(cost, DAMPING)
+
+    @staticmethod
+    def of(parts: list[Linearised], correction: Tensor, expected: Tensor, values: int) -> _Best:
+        picture_cost = torch.cat([part.cost for part in parts])
+        cost = picture_cost + PRIOR * values * (correction - expected).square().sum(1)
+        return _Best(
+            correction.clone(),
+            cost,
+            picture_cost,
+            torch.cat([part.gradient for part in parts]),
+            torch.cat([part.normal for part in parts]),
+        )
+
+    def with_tried(self, parts: list[Linearised], correction: Tensor, expected: Tensor, values: int) -> _Best:
+        """Keep what got better; be more careful where it did not."""
+        tried = _Best.of(parts, correction, expected, values)
+        better = tried.cost < self.cost
+        self.damping = torch.where(better, self.damping / 2, self.damping * 4)
+        for name in ("correction", "cost", "picture_cost", "gradient", "normal"):
+            new, old = getattr(tried, name), getattr(self, name)
+            if len(new) == len(old) and new.shape == old.shape:
+                setattr(self, name, torch.where(better.reshape(-1, *[1] * (old.ndim - 1)), new, old))
+        return self
+
+    def step(self, expected: Tensor, tied: np.ndarray, values: int) -> Tensor:
+        """Corrections [K, P] that the model takes for best, prior and neighbours counted."""
+        strayed = (self.correction - expected).double().cpu().numpy()
+        prior, together = PRIOR * values, TOGETHER * values * tied[:, None]
+        right = -self.gradient.double().cpu().numpy() - prior * strayed
+        blocks = self.normal.double().cpu().numpy().copy()
+        diagonal = np.einsum("kpp->kp", blocks)
+        damping = self.damping.double().cpu().numpy()[:, None] * diagonal.mean(1, keepdims=True)
+        diagonal += damping + prior + 1e-12
+        # The pull of the neighbours: differences of corrections cost.
+        gap = strayed[1:] - strayed[:-1]
+        right[:-1] += together * gap
+        right[1:] -= together * gap
+        diagonal[:-1] += together
+        diagonal[1:] += together
+        size = blocks.shape[1]
+        change = solve_block_tridiagonal(blocks, np.broadcast_to(together, (len(blocks) - 1, size)).copy(), right)
+        moved = torch.from_numpy(change).to(self.correction).clamp(-LARGEST, LARGEST)
+        return self.correction + moved
+
+
+def _frames(
+    avatar: Avatar,
+    sequence: Sequence,
+    parameters: HeadParameters,
+    frames: Tensor,
+    static: tuple[Tensor, Tensor] | None,
+    matte: float,
+) -> Frames:
+    device = avatar.shape.device
+    start = parameters.map(lambda value: value[frames])
+    index = frames.cpu()
+    full = torch.cat([sequence.image(index, device), sequence.mask(index, device)[..., None]], -1).permute(0, 3, 1, 2)
+    size = [max(side // 2, min(side, COMPARED)) for side in full.shape[2:]]
+    offsets = None
+    if static is not None:
+        offsets = avatar.offsets(start, avatar.head(avatar.shape, start), static)
+    return Frames(start, F.interpolate(full, size=size, mode="area"), sequence.camera[index].to(device), offsets, matte)
