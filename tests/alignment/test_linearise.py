@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from stavatar.alignment import Unknowns
-from stavatar.alignment.linearise import Frames, compare, linearise
+from stavatar.alignment.linearise import Frames, Window, compare, linearise
 from stavatar.alignment.motion import Carrier, vertex_motion
 from stavatar.avatar.avatar import render
 
@@ -67,13 +67,15 @@ def test_gaussians_go_where_binding_carries_them(true_avatar, small_sequence):
         gaussians.position.data, gaussians.free = changed, was
 
 
+@pytest.mark.parametrize("face", [False, True])
 @torch.no_grad()
-def test_gradient_and_cost_agree_with_small_steps(true_avatar, small_sequence):
-    unknowns = Unknowns.of(true_avatar.head, face=False)
+def test_gradient_and_cost_agree_with_small_steps(true_avatar, small_sequence, face):
+    unknowns = Unknowns.of(true_avatar.head, face=face)
     start = small_sequence.parameters[[2]]
     view = render(true_avatar(start), small_sequence.camera)
-    picture = torch.cat([view.image, view.alpha[..., None]], -1).permute(0, 3, 1, 2)
-    frames = Frames(start, picture, small_sequence.camera, None)
+    picture = torch.cat([view.image, view.alpha[..., None]], -1)
+    window = Window(torch.tensor([[16, 8]]), 32, 48)
+    frames = Frames(start, picture, small_sequence.camera, window, None)
     at = 0.5 * torch.ones(1, len(unknowns))
     found = linearise(true_avatar, Carrier.of(true_avatar), frames, unknowns, at, 0, "auto")
     slopes = []

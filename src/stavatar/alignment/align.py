@@ -15,11 +15,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from stavatar.alignment.linearise import Frames, Linearised, compare, linearise
+from stavatar.alignment.linearise import Frames, Linearised, Window, compare, linearise
 from stavatar.alignment.motion import Carrier
 from stavatar.alignment.unknowns import Unknowns
 from stavatar.avatar.avatar import Avatar
 from stavatar.block_solver import solve_block_tridiagonal
+from stavatar.camera import Camera
 from stavatar.head import HeadParameters
 from stavatar.progress import Report
 from stavatar.sequence import Sequence
@@ -39,6 +40,12 @@ DAMPING = 1e-3
 
 COMPARED = 128
 """Pictures are compared at half their size, or at this many pixels where that is more."""
+
+LEAST_MOTION = 5e-4
+"""Metres per unit of an expression from which on a vertex counts as the face's."""
+
+MARGIN = 4
+"""Compared pixels around the face that belong to it, as its neighbourhood shows where it ends."""
 
 
 @dataclass(frozen=True)
@@ -92,6 +99,9 @@ def align(
     device = avatar.shape.device
     static = avatar.network.static_features() if soft and avatar.network is not None else None
     carrier = Carrier.of(avatar)
+    height, width = _compared_size(sequence)
+    camera = sequence.camera[frames.cpu()].to(device).resized(width, height)
+    window = _face_window(avatar, parameters.map(lambda value: value[frames]), camera)
     expected = torch.zeros(len(unknowns), device=device) if expected is None else expected
     found = expected.repeat(len(frames), 1)
     # Frames that follow each other are tied together.
@@ -102,7 +112,8 @@ def align(
         last = iteration == iterations
         parts = []
         for chunk in torch.arange(len(frames)).split(batch):
-            shown = _frames(avatar, sequence, parameters, frames[chunk.to(frames.device)], static, matte)
+            place = Window(window.corner[chunk.to(device)], window.width, window.height)
+            shown = _frames(avatar, sequence, parameters, frames[chunk.to(frames.device)], place, static, matte)
             if last:
                 cost = compare(avatar, shown, unknowns, found[chunk], sh_degree, backend)
                 parts.append(Linearised(cost, cost.new_empty(0), cost.new_empty(0)))
@@ -177,11 +188,34 @@ class _Best:
         return self.correction + moved
 
 
+def _face_window(avatar: Avatar, parameters: HeadParameters, camera: Camera) -> Window:
+    """A window around the face in every one of K frames, with room for what it may still move.
+
+    Args:
+        camera: at the size at which pictures are compared.
+    """
+    head = avatar.head
+    moved = head.expression_basis.abs().amax((0, 2)) > LEAST_MOTION
+    boxes = []
+    for part in torch.arange(len(parameters)).split(64):
+        index = part.to(avatar.shape.device)
+        vertices = head(avatar.shape, parameters.map(lambda value: value[index])).vertices[:, moved]  # noqa: B023
+        boxes.append(torch.stack(camera[part].project(vertices).aminmax(dim=1), 1))
+    low, high = torch.cat(boxes).unbind(1)
+    size = camera.focal.new_tensor([camera.width, camera.height])
+    # Large enough for all frames but a few, whose faces leave the picture or come very close.
+    extent = torch.quantile(high - low, 0.95, dim=0).add(2 * MARGIN).minimum(size).ceil()
+    corner = ((low + high - extent) / 2).round().maximum(torch.zeros_like(extent)).minimum(size - extent)
+    width, height = (int(side) for side in extent.tolist())
+    return Window(corner.long(), width, height)
+
+
 def _frames(
     avatar: Avatar,
     sequence: Sequence,
     parameters: HeadParameters,
     frames: Tensor,
+    window: Window,
     static: tuple[Tensor, Tensor] | None,
     matte: float,
 ) -> Frames:
@@ -189,8 +223,14 @@ def _frames(
     start = parameters.map(lambda value: value[frames])
     index = frames.cpu()
     full = torch.cat([sequence.image(index, device), sequence.mask(index, device)[..., None]], -1).permute(0, 3, 1, 2)
-    size = [max(side // 2, min(side, COMPARED)) for side in full.shape[2:]]
+    picture = F.interpolate(full, size=_compared_size(sequence), mode="area").permute(0, 2, 3, 1)
     offsets = None
     if static is not None:
         offsets = avatar.offsets(start, avatar.head(avatar.shape, start), static)
-    return Frames(start, F.interpolate(full, size=size, mode="area"), sequence.camera[index].to(device), offsets, matte)
+    return Frames(start, picture, sequence.camera[index].to(device), window, offsets, matte)
+
+
+def _compared_size(sequence: Sequence) -> tuple[int, int]:
+    """Height and width at which pictures are compared."""
+    height, width = (max(side // 2, min(side, COMPARED)) for side in (sequence.height, sequence.width))
+    return height, width

@@ -60,6 +60,11 @@ class Unknowns:
         unit = torch.cat([torch.full((len(columns[name]),), size) for name, size in units.items()])
         return Unknowns(columns, unit.to(head.template.device), NAMED_BOUNDS if named else UNNAMED_BOUNDS)
 
+    @property
+    def pose_count(self) -> int:
+        """How many of the unknowns, the first ones, place head and torso; the others move the face alone."""
+        return sum(len(columns) for name, columns in self.columns.items() if name in POSE)
+
     def __len__(self) -> int:
         return len(self.unit)
 

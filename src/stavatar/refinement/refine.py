@@ -31,7 +31,7 @@ from stavatar.training.trainer import Trainer
 TRACKER = "photometric-1"
 """Goes into ``Sequence.history`` behind the landmark tracker's name; raised when results change."""
 
-ROUNDS = ((300, 3), (150, 2), (150, 2), (150, 2))
+ROUNDS = ((300, 2), (200, 2), (200, 1))
 """Steps of fitting the likeness, and Gauss-Newton steps of all frames after it. The first round moves poses only: while
 they are off, a face would pull a wrong expression to make up for it."""
 
