@@ -31,7 +31,7 @@ from stavatar.refinement import is_refined, refine_tracking
 from stavatar.report.page import write_report
 from stavatar.run import Run
 from stavatar.run_pictures import draw_run
-from stavatar.sequence import check_replaceable, protocols, read_sequence, write_sequence
+from stavatar.sequence import Sequence, check_replaceable, protocols, read_sequence, write_sequence
 from stavatar.sequence.fit_to_head import fit_to_head
 from stavatar.sequence.protocols import Protocol
 from stavatar.training import checkpoint
@@ -195,16 +195,45 @@ def take_sequence(
     The sequence may be in any of the formats of :mod:`stavatar.sequence.formats`.
     Its own split is kept, unless `holdout` or `protocol` ask for another; where it has none, a fifth is held out.
     """
-    sequence = read_tracked(source)
-    sequence = fit_to_head(sequence, load_head(sequence.head_model))
-    if protocol is not None or holdout is not None or len(sequence.test) == 0:
-        sequence = protocols.protocol(protocol or protocols.CUSTOM.name).split(sequence, holdout)
+    sequence = _usable(source, holdout=holdout, protocol=protocol)
     require_tools(config, device)
     run = Run.start(folder, config, inputs_of(source, holdout, protocol), resume=resume)
     if not run.done("tracking"):
         with run.timed("tracking"):
             write_sequence(sequence, run.sequence, overwrite=True)
     return run
+
+
+def _usable(source: Path, *, holdout: int | None, protocol: str | None) -> Sequence:
+    """A tracked sequence from elsewhere, with parameters as its head model wants them and with held-out frames."""
+    sequence = read_tracked(source)
+    sequence = fit_to_head(sequence, load_head(sequence.head_model))
+    if protocol is not None or holdout is not None or len(sequence.test) == 0:
+        sequence = protocols.protocol(protocol or protocols.CUSTOM.name).split(sequence, holdout)
+    return sequence
+
+
+def refine_sequence(
+    source: Path,
+    out: Path,
+    config: Config,
+    *,
+    holdout: int | None = None,
+    device: torch.device,
+    overwrite: bool = False,
+) -> Sequence:
+    """A tracked sequence of any format -> the same with its frames aligned photometrically, in the VHAP layout.
+
+    Raises:
+        InputError: the sequence cannot be read or was refined already, or `out` holds something else.
+    """
+    check_replaceable(out, overwrite)
+    sequence = _usable(source, holdout=holdout, protocol=None)
+    if is_refined(sequence):
+        raise InputError(f"{source} is aligned photometrically already")
+    refined = refine_tracking(sequence, load_head(sequence.head_model), config.tracking, device=device)
+    write_sequence(refined, out, overwrite=overwrite)
+    return refined
 
 
 def track(

@@ -44,6 +44,9 @@ COMPARED = 128
 LEAST_MOTION = 5e-4
 """Metres per unit of an expression from which on a vertex counts as the face's."""
 
+CPU_BATCH, GPU_BATCH = 1, 8
+"""Frames that are linearised at a time."""
+
 MARGIN = 4
 """Compared pixels around the face that belong to it, as its neighbourhood shows where it ends."""
 
@@ -98,94 +101,101 @@ def align(
     """
     device = avatar.shape.device
     static = avatar.network.static_features() if soft and avatar.network is not None else None
+    start = parameters.map(lambda value: value[frames])
     carrier = Carrier.of(avatar)
     height, width = _compared_size(sequence)
-    camera = sequence.camera[frames.cpu()].to(device).resized(width, height)
-    window = _face_window(avatar, parameters.map(lambda value: value[frames]), camera)
+    window = _face_window(avatar, start, sequence.camera[frames.cpu()].to(device).resized(width, height))
+    values = 4 * height * width
     expected = torch.zeros(len(unknowns), device=device) if expected is None else expected
-    found = expected.repeat(len(frames), 1)
     # Frames that follow each other are tied together.
-    tied = smooth * (frames[1:] - frames[:-1] == 1).double().cpu().numpy()
-    batch = 1 if device.type == "cpu" else 8
-    best: _Best | None = None
-    for iteration in range(iterations + 1):
-        last = iteration == iterations
+    ties = TOGETHER * values * smooth * (frames[1:] - frames[:-1] == 1).double().cpu().numpy()
+
+    def tried(correction: Tensor, *, with_slope: bool) -> _Tried:
+        """All frames with corrections [K, P], a few at a time."""
         parts = []
-        for chunk in torch.arange(len(frames)).split(batch):
-            place = Window(window.corner[chunk.to(device)], window.width, window.height)
-            shown = _frames(avatar, sequence, parameters, frames[chunk.to(frames.device)], place, static, matte)
-            if last:
-                cost = compare(avatar, shown, unknowns, found[chunk], sh_degree, backend)
-                parts.append(Linearised(cost, cost.new_empty(0), cost.new_empty(0)))
+        for chunk in torch.arange(len(frames), device=device).split(CPU_BATCH if device.type == "cpu" else GPU_BATCH):
+            place = Window(window.corner[chunk], width=window.width, height=window.height)
+            shown = _frames(avatar, sequence, parameters, frames[chunk], place, static, matte)
+            if with_slope:
+                part = linearise(avatar, carrier, shown, unknowns, correction[chunk], sh_degree, backend)
             else:
-                parts.append(linearise(avatar, carrier, shown, unknowns, found[chunk], sh_degree, backend))
+                part = compare(avatar, shown, unknowns, correction[chunk], sh_degree, backend)
+            parts.append(part)
             if report is not None:
                 report(len(chunk))
-        values = shown.picture[0].numel()
-        if iteration == 0:
-            first = torch.cat([part.cost for part in parts])
-        best = _Best.of(parts, found, expected, values) if best is None else best.with_tried(parts, found, expected, values)
-        if last:
-            break
-        found = best.step(expected, tied, values)
-    assert best is not None
-    start = parameters.map(lambda value: value[frames])
-    return Alignment(unknowns.apply(start, best.correction), (first / values).sqrt(), (best.picture_cost / values).sqrt())
+        prior = PRIOR * values * (correction - expected).square().sum(1)
+        return _Tried.of(parts, correction, prior)
+
+    best = first = tried(expected.repeat(len(frames), 1), with_slope=iterations > 0)
+    damping = torch.full_like(first.cost, DAMPING)
+    for iteration in range(1, iterations + 1):
+        correction = best.correction + _step(best, expected, damping, PRIOR * values, ties)
+        new = tried(correction, with_slope=iteration < iterations)
+        better = new.cost < best.cost
+        damping = torch.where(better, damping / 2, damping * 4)
+        best = best.replaced_by(new, better)
+    return Alignment(
+        unknowns.apply(start, best.correction),
+        start_error=(first.picture_cost / values).sqrt(),
+        error=(best.picture_cost / values).sqrt(),
+    )
 
 
-class _Best:
-    """For every frame the best corrections so far, and the quadratic model around them."""
+@dataclass(frozen=True)
+class _Tried:
+    """Corrections [K, P], what they cost with and without the prior [K], and the quadratic model around them.
 
-    def __init__(self, correction: Tensor, cost: Tensor, picture_cost: Tensor, gradient: Tensor, normal: Tensor) -> None:
-        self.correction = correction
-        self.cost = cost
-        self.picture_cost = picture_cost
-        self.gradient = gradient
-        self.normal = normal
-        self.damping = torch.full_like(cost, DAMPING)
+    The model is left out, its tensors empty, where no step follows.
+    """
+
+    correction: Tensor
+    cost: Tensor
+    picture_cost: Tensor
+    gradient: Tensor
+    normal: Tensor
 
     @staticmethod
-    def of(parts: list[Linearised], correction: Tensor, expected: Tensor, values: int) -> _Best:
+    def of(parts: list[Linearised], correction: Tensor, prior: Tensor) -> _Tried:
         picture_cost = torch.cat([part.cost for part in parts])
-        cost = picture_cost + PRIOR * values * (correction - expected).square().sum(1)
-        return _Best(
-            correction.clone(),
-            cost,
-            picture_cost,
-            torch.cat([part.gradient for part in parts]),
-            torch.cat([part.normal for part in parts]),
+        gradient, normal = (torch.cat([getattr(part, name) for part in parts]) for name in ("gradient", "normal"))
+        return _Tried(correction, picture_cost + prior, picture_cost, gradient, normal)
+
+    def replaced_by(self, other: _Tried, better: Tensor) -> _Tried:
+        """The frames of `other` where they are better [K]."""
+
+        def choose(new: Tensor, old: Tensor) -> Tensor:
+            return torch.where(better.reshape(-1, *[1] * (old.ndim - 1)), new, old) if len(new) else old
+
+        return _Tried(
+            choose(other.correction, self.correction),
+            choose(other.cost, self.cost),
+            choose(other.picture_cost, self.picture_cost),
+            choose(other.gradient, self.gradient),
+            choose(other.normal, self.normal),
         )
 
-    def with_tried(self, parts: list[Linearised], correction: Tensor, expected: Tensor, values: int) -> _Best:
-        """Keep what got better; be more careful where it did not."""
-        tried = _Best.of(parts, correction, expected, values)
-        better = tried.cost < self.cost
-        self.damping = torch.where(better, self.damping / 2, self.damping * 4)
-        for name in ("correction", "cost", "picture_cost", "gradient", "normal"):
-            new, old = getattr(tried, name), getattr(self, name)
-            if len(new) == len(old) and new.shape == old.shape:
-                setattr(self, name, torch.where(better.reshape(-1, *[1] * (old.ndim - 1)), new, old))
-        return self
 
-    def step(self, expected: Tensor, tied: np.ndarray, values: int) -> Tensor:
-        """Corrections [K, P] that the model takes for best, prior and neighbours counted."""
-        strayed = (self.correction - expected).double().cpu().numpy()
-        prior, together = PRIOR * values, TOGETHER * values * tied[:, None]
-        right = -self.gradient.double().cpu().numpy() - prior * strayed
-        blocks = self.normal.double().cpu().numpy().copy()
-        diagonal = np.einsum("kpp->kp", blocks)
-        damping = self.damping.double().cpu().numpy()[:, None] * diagonal.mean(1, keepdims=True)
-        diagonal += damping + prior + 1e-12
-        # The pull of the neighbours: differences of corrections cost.
-        gap = strayed[1:] - strayed[:-1]
-        right[:-1] += together * gap
-        right[1:] -= together * gap
-        diagonal[:-1] += together
-        diagonal[1:] += together
-        size = blocks.shape[1]
-        change = solve_block_tridiagonal(blocks, np.broadcast_to(together, (len(blocks) - 1, size)).copy(), right)
-        moved = torch.from_numpy(change).to(self.correction).clamp(-LARGEST, LARGEST)
-        return self.correction + moved
+def _step(best: _Tried, expected: Tensor, damping: Tensor, prior: float, ties: np.ndarray) -> Tensor:
+    """The step [K, P] that the model takes for best, prior and neighbours counted.
+
+    Args:
+        damping: [K].
+        prior: cost of one squared unit of correction.
+        ties: [K - 1] cost of one squared unit of difference between a frame's correction and the next one's.
+    """
+    strayed = (best.correction - expected).double().cpu().numpy()
+    right = -best.gradient.double().cpu().numpy() - prior * strayed
+    blocks = best.normal.double().cpu().numpy()
+    diagonal = np.einsum("kpp->kp", blocks)  # a view into the blocks
+    diagonal += damping.double().cpu().numpy()[:, None] * diagonal.mean(1, keepdims=True) + prior + 1e-12
+    together = ties[:, None]
+    gap = strayed[1:] - strayed[:-1]
+    right[:-1] += together * gap
+    right[1:] -= together * gap
+    diagonal[:-1] += together
+    diagonal[1:] += together
+    step = solve_block_tridiagonal(blocks, np.repeat(together, blocks.shape[1], 1), right)
+    return torch.from_numpy(step).to(best.correction).clamp(-LARGEST, LARGEST)
 
 
 def _face_window(avatar: Avatar, parameters: HeadParameters, camera: Camera) -> Window:

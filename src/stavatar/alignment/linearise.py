@@ -84,7 +84,10 @@ class Frames:
 
 @dataclass(frozen=True)
 class Linearised:
-    """Costs [B] of B frames, gradients [B, P] and Gauss-Newton matrices [B, P, P]; sums over pixels and channels."""
+    """Costs [B] of B frames, gradients [B, P] and Gauss-Newton matrices [B, P, P]; sums over pixels and channels.
+
+    Where only costs are wanted the other two are empty.
+    """
 
     cost: Tensor
     gradient: Tensor
@@ -93,11 +96,12 @@ class Linearised:
 
 def compare(
     avatar: Avatar, frames: Frames, unknowns: Unknowns, correction: Tensor, sh_degree: int, backend: Backend
-) -> Tensor:
-    """The costs [B] of corrections [B, P]."""
+) -> Linearised:
+    """The costs of corrections [B, P] alone."""
     _, shown = _show(avatar, frames, unknowns.apply(frames.start, correction), sh_degree, backend)
     residual = shown - frames.picture
-    return _cost(residual, _weights(residual, frames.matte))
+    nothing = residual.new_empty(0)
+    return Linearised(_cost(residual, _weights(residual, frames.matte)), nothing, nothing)
 
 
 def linearise(
@@ -166,9 +170,7 @@ def _products(left: Tensor, right: Tensor, weight: Tensor) -> Tensor:
     return (left * weight[..., None]).flatten(1, 3).transpose(1, 2) @ right.flatten(1, 3)
 
 
-def _screen_motion(
-    carrier: Carrier, posed: PosedGaussians, motion: Tensor, camera: Camera, backend: Backend
-) -> Tensor:
+def _screen_motion(carrier: Carrier, posed: PosedGaussians, motion: Tensor, camera: Camera, backend: Backend) -> Tensor:
     """How far the pixels that a camera sees move per unit of K unknowns: [B, h, w, 2, K].
 
     Args:

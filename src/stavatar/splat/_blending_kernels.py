@@ -110,9 +110,9 @@ def _tile_blender(counted: bool) -> Callable[..., None]:
     @kernel()
     def blend_tile(first, last, left, top, splats, rows, entries, more, scratch, wide, lanes, sums):  # type: ignore[no-untyped-def]
         """scratch holds for each row, 16 values each: transmittance, red, green, blue, weight of the current Gaussian,
-        and `more` further channels. Many of those lie in `wide` instead, pixel by pixel, so that pixels which a
-        Gaussian does not reach cost nothing. With statistics `sums` [P, 2] receives (pixels, weight) of each slot; `lanes` is
-        scratch of 2 * 16.
+        and `more` further channels. Where `wide` is not empty those lie there instead, pixel by pixel, so that pixels
+        which a Gaussian does not reach cost nothing. With statistics `sums` [P, 2] receives (pixels, weight) of each
+        slot; `lanes` is scratch of 2 * 16.
         """
         beside = more if wide.shape[0] == 0 else 0
         step = (5 + beside) * TILE

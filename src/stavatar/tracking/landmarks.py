@@ -126,7 +126,8 @@ def track_with_report(
     errors = fit.errors(model, target, with_bias=True)
     confidence = torch.zeros(len(observations))
     confidence[known] = 1 / (1 + (errors[:, list(SKIN)].mean(1) / HALF_TRUST).square())
-    parameters, camera = _to_world(head, model, fit, eyes, known, confidence, observations.fps, observations.size, torso=settings.torso
+    parameters, camera = _to_world(
+        head, model, fit, eyes, known, confidence, observations.fps, observations.size, torso=settings.torso
     )
     train = torch.nonzero(confidence >= LEAST_CONFIDENCE)[:, 0]
 
