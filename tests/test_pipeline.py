@@ -111,7 +111,7 @@ def test_results_hold_what_a_reader_needs(finished, short):
     assert set(regions) == {"head", "mouth", "mouth_interior", "eyes", "hair"}
     for name in ("head", "mouth", "eyes"):
         assert regions[name]["frames"] == len(short.test) and regions[name]["psnr"] > 5
-    assert "photometrically" in results["test_tracking"]
+    assert "aligned to the finished avatar" in results["test_tracking"]
     assert "lpips_vgg" in results["metrics_missing"]
     assert results["metrics"]["lpips_vgg"] is None
     assert results["gaussians"] == len(load_avatar(finished.avatar)[0].gaussians)

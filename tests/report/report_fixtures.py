@@ -34,7 +34,7 @@ def results() -> dict[str, Any]:
     definition = {"better": "higher", "definition": "defined", "input_range": "[0, 1]", "network": None}
     lower = {**definition, "better": "lower"}
     return {
-        "format": "stavatar-results-2",
+        "format": "stavatar-results-3",
         "name": HOSTILE,
         "preset": "cpu",
         "seed": 7,

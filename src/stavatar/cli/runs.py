@@ -268,8 +268,8 @@ def _show_results(folder: Path) -> None:
     regions = results.get("metrics_regions", {})
     aligned = results.get("metrics_as_tracked") is not None
     rows = {
-        "tracked photometrically" if aligned else "as the sequence gives them": results.get("metrics"),
-        "by landmarks alone": results.get("metrics_as_tracked"),
+        "aligned to the avatar" if aligned else "as the sequence gives them": results.get("metrics"),
+        "as tracked": results.get("metrics_as_tracked"),
         "head only": regions.get("head"),
         "mouth only": regions.get("mouth"),
     }

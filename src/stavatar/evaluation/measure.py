@@ -70,7 +70,7 @@ def measure_avatar(
             len(frames),
             device=device,
             lpips_frames=None if device.type == "cuda" else _COMPARED_LPIPS_FRAMES,
-            title="without photometry",
+            title="as tracked",
         )
     reenactment, missing = measure_reenactment(avatar, sequence, renders, driver)
     speed = measure_speed(avatar, parameters[frames], sequence.camera)

@@ -38,8 +38,8 @@ class Measured:
 
     Attributes:
         metrics: on the held-out frames, posed as in the avatar's own motion.
-        as_tracked: the same with poses from landmarks alone, so that nothing of a held-out picture but its
-            landmarks reached its render; None where the avatar's motion is the sequence's own (``pose.refine`` off).
+        as_tracked: the same with poses as the tracker gave them, which knows nothing of the avatar; None where the
+            avatar's motion is the sequence's own (``pose.refine`` off).
         speed: see :func:`stavatar.evaluation.speed.measure_speed`.
         reenactment: of the held-out frames as ``self``, of another performance as ``cross``: the figures of
             `REENACTMENT_METRICS`; None for what was not measured.
