@@ -43,7 +43,7 @@ COLUMNS = (
     Column("LPIPS vgg", ("metrics", "lpips_vgg"), 4, False, "lpips_frames"),
     Column("LPIPS alex 01", ("metrics", "lpips_alex_01"), 4, False, "lpips_frames"),
     Column("PSNR mouth", ("metrics_regions", "mouth", "psnr"), 2, True),
-    Column("PSNR landmarks", ("metrics_landmark_tracked", "psnr"), 2, True),
+    Column("PSNR as tracked", ("metrics_as_tracked", "psnr"), 2, True),
     Column("Flicker", ("metrics", "flicker"), 5, False),
     Column("FPS", ("speed", "single_fps"), 0, True, "machine"),
     Column("Training s", ("stage_seconds", "training"), 0, False, "machine"),
