@@ -48,8 +48,8 @@ class TrackingConfig:
     size: int = 256  # pictures are tracked at most this large, pixels
     face: bool = True  # expression, jaw and gaze as well; False: head and torso poses only
     torso: bool = True  # a torso with a motion of its own; False: it moves rigidly with the head
-    matte: float = 0.5  # weight of the silhouette against that of a colour
-    smooth: float = 1.0  # how strongly corrections of neighbouring frames hang together
+    matte: float = 0.1  # weight of the silhouette against that of a colour
+    smooth: float = 0.25  # how strongly corrections of neighbouring frames hang together
 
     def __post_init__(self) -> None:
         _check_range("tracking.size", self.size, 64, 1024)
