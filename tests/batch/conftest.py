@@ -1,21 +1,12 @@
-"""A tracked sequence on disk, settings that train on it in a second, and jobs made of both."""
+"""A tracked sequence on disk, and jobs."""
 
 from __future__ import annotations
 
 import pytest
+from batch_settings import TINY
 
 from stavatar.batch.manifest import Job
 from stavatar.sequence import write_sequence
-
-TINY = (
-    "capture.size=64",
-    "network.uv_size=32",
-    "network.width=0.125",
-    "gaussians.seeds=50",
-    "pose.passes=[]",
-    "pose.iterations=1",
-    "training.steps=3",
-)
 
 
 @pytest.fixture(scope="session")

@@ -9,8 +9,8 @@ from concurrent.futures import Future
 from pathlib import Path
 
 import pytest
+from batch_settings import TINY
 
-from conftest import TINY
 from stavatar import cli
 from stavatar.batch import Settings, run_batch, summarise, worker
 from stavatar.batch.engine import Started
@@ -28,7 +28,7 @@ def snapshot(folder: Path) -> dict[str, float]:
 
 
 class Here:
-    """An engine that works in this process, one job after the other, as starting processes would take most of the time."""
+    """An engine that works in this process, one job after the other: starting others would take most of the time."""
 
     def __init__(self, *_: object) -> None:
         pass

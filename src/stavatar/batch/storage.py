@@ -58,8 +58,7 @@ def exists(place: str) -> bool:
 def size(place: str) -> int | None:
     """Bytes of a file; None of a folder."""
     if not is_url(place):
-        path = Path(place)
-        return path.stat().st_size if path.is_file() else None
+        return Path(place).stat().st_size if Path(place).is_file() else None
     with _connected(place) as (files, path):
         information = files.info(path)
         return information["size"] if information["type"] == "file" else None
