@@ -142,6 +142,8 @@ def test_results_are_not_written_over(done, manifest, tmp_path: Path) -> None:
     assert outcomes["anna"].state == "failed"
     assert "made with settings" in outcomes["anna"].reason
     assert snapshot(out) == before, "a part writes no summary"
+    _, outcomes = summarise(other, str(tmp_path / "elsewhere"))
+    assert outcomes["anna"].state == "waiting"
 
 
 def test_the_summary_of_parts(done, manifest) -> None:

@@ -33,7 +33,7 @@ def cluster():
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_a_killed_worker_is_replaced_and_goes_on(cluster, talk, tmp_path: Path, monkeypatch) -> None:
-    """The process of one job is killed after its first checkpoint; the job goes on from there, the others notice nothing."""
+    """The process of a job is killed after its first checkpoint; it goes on from there, others notice nothing."""
     monkeypatch.setenv("STAVATAR_CACHE", str(tmp_path / "cache"))
     (tmp_path / "broken.mp4").write_bytes(bytes(1000))
     settings = "; ".join((*TINY[:-1], "training.steps=400", "training.checkpoint_seconds=0"))

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import fsspec
 import pytest
+from batch_settings import TINY
 
 from stavatar.batch import records, worker
+from stavatar.batch.manifest import Job
 from stavatar.batch.task import Task
-from stavatar.run import Run
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -50,56 +51,84 @@ def test_without_its_record_a_folder_in_storage_is_not_complete(job, store, tmp_
     store.pipe_file("/done/cut/results.json", b"{}")
     assert not records.finished(here)
 
+    def computed(task: Task) -> None:
+        task.folder.mkdir(parents=True)
+        (task.folder / "results.json").write_text("{}")
+
     def full(*_: object) -> None:
         raise OSError("no room")
 
+    monkeypatch.setattr(worker, "_carry_out", computed)
     monkeypatch.setattr(type(store), "put", full)
     outcome = worker.attempt(Task(here, device="cpu", work=str(tmp_path)))
     assert outcome.state == "failed"
     assert "memory://done/cut cannot be reached: OSError: no room" in outcome.reason
     assert json.loads(store.cat_file("/done/cut.job.json"))["state"] == "failed"
     assert not records.finished(here)
-    monkeypatch.undo()
-    assert tmp_path.glob("*/anna/results.json"), "what was computed waits for the next attempt"
+    assert list(tmp_path.glob("*/anna/results.json")), "what was computed waits for the next attempt"
 
 
-def test_a_half_finished_job_goes_on(job, talk, tmp_path: Path, monkeypatch) -> None:
+@pytest.fixture(scope="module")
+def taken_up(talk, tmp_path_factory):
+    """A run whose memory ran out when it was to be measured, before and after the second attempt."""
     from stavatar import pipeline
 
-    here = job(source=talk, out=tmp_path / "anna")
+    folder = tmp_path_factory.mktemp("runs") / "anna"
+    task = Task(Job(2, "anna", "train", str(talk), str(folder), "anna", "cpu", "cpu", TINY), device="cpu")
 
-    def killed(*_: object, **__: object) -> None:
+    def out_of_memory(*_: object, **__: object) -> None:
         raise MemoryError
 
-    with monkeypatch.context() as patch:
-        patch.setattr(pipeline, "evaluate", killed)
-        outcome = worker.attempt(Task(here, device="cpu"))
-    assert outcome.state == "lost"
-    assert "memory ran out" in outcome.reason
-    assert records.read_record(here) is None, "whoever gives it up writes the record"
-    trained = Run.open(tmp_path / "anna").seconds["training"]
-    written = (tmp_path / "anna" / "avatar" / "avatar.safetensors").stat().st_mtime_ns
-    assert worker.attempt(Task(here, device="cpu").again()).state == "finished"
-    assert (tmp_path / "anna" / "avatar" / "avatar.safetensors").stat().st_mtime_ns == written
-    assert Run.open(tmp_path / "anna").seconds["training"] == trained
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pipeline, "evaluate", out_of_memory)
+        first = worker.attempt(task)
+    record = records.read_record(task.job)
+    written = (folder / "avatar" / "avatar.safetensors").stat().st_mtime_ns
+    return folder, first, record, written, worker.attempt(task.again())
 
 
-def test_measuring_again_leaves_the_run_as_it_is(job, talk, tmp_path: Path) -> None:
-    first = job(source=talk, out=tmp_path / "anna")
-    assert worker.attempt(Task(first, device="cpu")).state == "finished"
-    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "anna").rglob("*")}
-    again = job("again", "evaluate", tmp_path / "anna", tmp_path / "again", settings=(), preset="auto")
+def test_a_half_finished_job_goes_on(taken_up) -> None:
+    folder, first, record, written, second = taken_up
+    assert (first.state, "memory ran out" in first.reason) == ("lost", True)
+    assert record is None, "whoever gives it up writes the record"
+    assert (second.state, second.attempts) == ("finished", 2)
+    assert (folder / "results.json").exists()
+    assert (folder / "avatar" / "avatar.safetensors").stat().st_mtime_ns == written
+
+
+def test_measuring_again_leaves_the_run_as_it_is(taken_up, job) -> None:
+    folder = taken_up[0]
+    before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
+    again = job("again", "evaluate", folder, folder.parent / "again", settings=(), preset="auto")
     assert worker.attempt(Task(again, device="cpu")).state == "finished"
-    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "anna").rglob("*")} == before
-    results = [json.loads((tmp_path / name / "results.json").read_text()) for name in ("anna", "again")]
+    assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before
+    results = [json.loads((folder.parent / name / "results.json").read_text()) for name in ("anna", "again")]
     assert results[0]["metrics"]["psnr"] == pytest.approx(results[1]["metrics"]["psnr"])
 
 
+@pytest.mark.slow
 def test_an_ablation_is_a_job(job, talk, tmp_path: Path) -> None:
     here = job("abl", "ablate", talk, tmp_path / "abl", rows="no_soft_binding", seeds=(0,))
     assert worker.attempt(Task(here, device="cpu")).state == "finished"
     assert records.finished(here)
     assert set(json.loads((tmp_path / "abl" / "ablation.json").read_text())["rows"]) == {"full", "no_soft_binding"}
+
+
+def test_runs_of_an_ablation_that_fail_are_told(job, talk, tmp_path: Path, monkeypatch) -> None:
+    asked = {}
+
+    def ablate(source, folder, settings, rows, seeds, **options):
+        asked.update(options, rows=[row.name for row in rows], seeds=seeds, steps=settings.training.steps)
+        return {"no_adc, seed 2": "loss is nan"}
+
+    monkeypatch.setattr("stavatar.ablation.ablate", ablate)
+    here = job("abl", "ablate", talk, tmp_path / "abl", rows="no_adc", seeds=(0, 2))
+    outcome = worker.attempt(Task(here, device="cpu").again())
+    assert (outcome.state, outcome.reason) == (
+        "failed",
+        "1 runs of the ablation failed: no_adc, seed 2: loss is nan",
+    )
+    assert (asked["rows"], asked["seeds"], asked["steps"], asked["resume"]) == (["full", "no_adc"], [0, 2], 3, True)
 
 
 def test_another_input_of_the_same_name_is_not_the_same_job(job, tmp_path: Path) -> None:

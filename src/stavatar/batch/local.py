@@ -18,11 +18,9 @@ from pathlib import Path
 
 from stavatar.batch.engine import Started
 from stavatar.batch.task import Outcome, Task
-from stavatar.errors import InputError
 from stavatar.files import read_json
 
 WORKER = (sys.executable, "-m", "stavatar.batch.worker")
-_SECONDS_TO_END = 10
 
 
 class LocalEngine:
@@ -106,18 +104,12 @@ def _ended(status: int) -> str:
 
 
 def visible_gpus(device: str) -> list[str]:
-    """Ids of the GPUs to deal out, as CUDA_VISIBLE_DEVICES takes them; none where there is at most one.
-
-    Raises:
-        InputError: cuda was asked for, and there is no GPU.
-    """
+    """Ids of the GPUs to deal out, as CUDA_VISIBLE_DEVICES takes them; none where there is at most one."""
     if device == "cpu":
         return []
     import torch
 
     count = torch.cuda.device_count()
-    if device == "cuda" and not count:
-        raise InputError("--device cuda: torch sees no CUDA GPU here; use --device cpu or run `stavatar doctor`")
     chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
     ids = chosen.split(",") if chosen else [str(k) for k in range(count)]
     return ids if count > 1 else []

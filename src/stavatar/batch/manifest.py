@@ -311,12 +311,11 @@ def _clashes(jobs: list[Job]) -> list[str]:
         first = places.setdefault(job.out, job.line)
         if first != job.line:
             faults.append(f"line {job.line}: out {job.out} is that of line {first}")
-        first = lines.setdefault((job.subject, job.method), job.line)
-        if first != job.line and job.task != "ablate":
-            faults.append(
-                f"line {job.line}: subject {job.subject} and method {job.method} are those of line {first}; "
-                "give the rows different methods"
-            )
+        method = "ablation" if job.task == "ablate" else f"method {job.method}"  # whose runs are called by its rows
+        first = lines.setdefault((job.subject, method), job.line)
+        if first != job.line:
+            told = "another subject" if job.task == "ablate" else "another method"
+            faults.append(f"line {job.line}: subject {job.subject} has {method} in line {first}: give it {told}")
         if job.out == job.input:
             faults.append(f"line {job.line}: input and out are the same place")
     for job in jobs:

@@ -98,8 +98,8 @@ class RayEngine:
 
 def _attempt(task: Task, news: Any) -> Outcome:
     """In the process that Ray made for it."""
-    with contextlib.suppress(Exception):  # it only tells the user
-        news.put(Started(task.job.name, task.attempt, socket.gethostname(), os.getpid()))
+    # Not news.put(), which waits for its answer: while a task waits, Ray lends its CPU to another.
+    news.actor.put.remote(Started(task.job.name, task.attempt, socket.gethostname(), os.getpid()))
     _print_to(task.log)
     from stavatar.batch import worker
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +74,8 @@ def _line(job: Job, out: str, scratch: Path) -> Line:
         outcome = records.read_outcome(job) or Outcome("waiting", "no attempt has ended yet", attempts=0)
         if outcome.state != "finished":
             return Line(job, outcome, [])
+        if not records.finished(job):
+            return Line(job, replace(outcome, state="failed", reason=f"{records.result(job)} is gone"), [])
         result = storage.fetch(records.result(job), scratch / "result")
         if job.task == "ablate":
             return Line(job, outcome, _ablation_sources(job, result, scratch), link=_link(job, out, "ablation.md"))

@@ -53,12 +53,10 @@ def attempt(task: Task) -> Outcome:
         outcome = replace(outcome, state="failed", reason=str(error))
     except Exception as error:  # one job must not take the others along, whatever is wrong with it
         traceback.print_exc()
-        outcome = replace(outcome, state="failed", reason=f"{type(error).__name__}: {error} (see {task.log})")
         if _memory_ran_out(error):
-            reason = (
-                f"memory ran out ({type(error).__name__}): fewer jobs at a time, or larger shares of a GPU, may help"
-            )
-            outcome = replace(outcome, state="lost", reason=reason)
+            outcome = replace(outcome, state="lost", reason=f"memory ran out: {error} (see {task.log})")
+        else:
+            outcome = replace(outcome, state="failed", reason=f"{type(error).__name__}: {error} (see {task.log})")
     outcome = replace(outcome, seconds=time.monotonic() - begin)
     print(f"{task.job.name}, attempt {task.attempt}: {outcome.state} {outcome.reason}".strip(), file=sys.stderr)
     return _recorded(task, outcome, files)
