@@ -67,7 +67,7 @@ def write_subjects(folder: Path, subjects: int, frames: int, size: int) -> Path:
             pipeline.synthesise(video, frames=frames, size=size, seed=number, noise=0.01)
             if number == BROKEN:
                 whole = video.read_bytes()
-                video.write_bytes(whole[: len(whole) // 3])  # without its index, which is at the end
+                video.write_bytes(whole[: len(whole) // 3])
         rows.append(f'{video.stem},reconstruct,{video.resolve()},cpu,"{"; ".join(SETTINGS)}",4')
     manifest = folder / "manifest.csv"
     write_text(manifest, "\n".join(rows) + "\n")

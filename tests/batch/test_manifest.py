@@ -67,7 +67,7 @@ ROWS = {
     "ok4,train,seq,,training.step=3,,,": "training.step",
     "ok5,train,seq,,training.steps=many,,,": "steps must be of type int",
     "ok6,train,seq,,,x,,": "holdout 'x'",
-    "ok7,train,seq,,,0,,": "holdout 0",
+    "ok7,train,seq,,,0,,": "holdout '0'",
     'ok8,train,seq,,,,"1,2",': "takes one",
     "ok9,evaluate,seq,cpu,,,,": "preset means nothing to evaluate",
     "ok10,train,seq,,,,,1.5": "gpus 1.5",
