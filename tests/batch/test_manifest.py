@@ -74,6 +74,7 @@ ROWS = {
     "ok11,train,seq,,,,,-1": "gpus -1",
     "ok12,train,seq,,,,,nan": "gpus nan",
     "ok13,reconstruct,gopher3://x/y.mp4,,,,,": "no kind of storage",
+    "ok14.log,train,seq,,,,,": "a folder cannot end in .log",
     "twin,train,seq,,,,,": None,
     " twin,train,seq,,,,, ": "name twin is that of line",
 }

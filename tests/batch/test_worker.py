@@ -65,7 +65,7 @@ def test_without_its_record_a_folder_in_storage_is_not_complete(job, store, tmp_
     assert "memory://done/cut cannot be reached: OSError: no room" in outcome.reason
     assert json.loads(store.cat_file("/done/cut.job.json"))["state"] == "failed"
     assert not records.finished(here)
-    assert list(tmp_path.glob("*/anna/results.json")), "what was computed waits for the next attempt"
+    assert list(tmp_path.glob("*/out/anna/results.json")), "what was computed waits for the next attempt"
 
 
 @pytest.fixture(scope="module")

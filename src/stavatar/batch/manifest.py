@@ -40,6 +40,7 @@ _UNUSED = {
     "reconstruct": ("rows",),
     "train": ("rows",),
 }
+_TAKEN = (".log", ".json", ".md", ".html")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _Value = TypeVar("_Value")
 
@@ -286,6 +287,8 @@ def _head(text: str, home: Path) -> str:
 
 
 def _out(text: str, base: str) -> str:
+    if text.lower().rstrip("/").endswith(_TAKEN):
+        raise InputError(f"out {text}: a folder cannot end in {', '.join(_TAKEN)}, as logs, records and summaries do")
     if storage.is_url(text):
         storage.check_driver(text)
         return text.rstrip("/")

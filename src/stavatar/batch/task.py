@@ -48,7 +48,7 @@ class Task:
     @property
     def folder(self) -> Path:
         """Where the run is made: its place, or one to upload it from."""
-        return self.workplace / self.job.name if storage.is_url(self.job.out) else Path(self.job.out)
+        return self.workplace / "out" / self.job.name if storage.is_url(self.job.out) else Path(self.job.out)
 
     @property
     def log(self) -> Path:
