@@ -81,11 +81,11 @@ class Status:
 def final_table(jobs: list[Job], outcomes: dict[str, Outcome]) -> Table:
     """One row for each job; where there are many, only those that did not finish."""
     shown = [job for job in jobs if len(jobs) <= _MOST_LINES or outcomes[job.name].state not in ("finished", "kept")]
-    seconds = Column("seconds", justify="right")
-    table = Table(Column("job", no_wrap=True), "task", "state", "attempts", seconds, "machine", "reason")
+    names, seconds = (Column(name, no_wrap=True) for name in ("job", "task")), Column("seconds", justify="right")
+    table = Table(*names, "state", "attempts", seconds, Column("reason", overflow="fold"))
     for job in shown:
         outcome = outcomes[job.name]
         state = Text(outcome.state, style=_COLOURS[outcome.state])
-        cells = (str(outcome.attempts), f"{outcome.seconds:.0f}", outcome.host, escape(outcome.reason))
+        cells = (str(outcome.attempts), f"{outcome.seconds:.0f}", escape(outcome.reason))
         table.add_row(job.name, job.task, state, *cells)
     return table
