@@ -98,7 +98,7 @@ def table(one: Subject, arguments: argparse.Namespace) -> str:
         f"tracking on {cores} cores": count * core_seconds / cores / 3600,
         f"moving files at {arguments.gigabits:g} Gbit/s": count * moved * 8 / (arguments.gigabits * 1e9) / 3600,
     }
-    # A job holds its GPU while it tracks, on as many cores as it has at most; tracking runs on those it was timed on.
+    # A job holds its GPU while it tracks its video, which takes as long as it took where it was timed.
     held = one.cpu_seconds + one.gpu_seconds
     rows = [
         ("GPU hours that compute", count * one.gpu_seconds / 3600, "training, poses of held-out frames, measuring"),

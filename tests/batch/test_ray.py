@@ -36,7 +36,7 @@ def test_a_killed_worker_is_replaced_and_goes_on(cluster, talk, tmp_path: Path, 
     """The process of a job is killed after its first checkpoint; it goes on from there, others notice nothing."""
     monkeypatch.setenv("STAVATAR_CACHE", str(tmp_path / "cache"))
     (tmp_path / "broken.mp4").write_bytes(bytes(1000))
-    settings = "; ".join((*TINY[:-1], "training.steps=400", "training.checkpoint_seconds=0"))
+    settings = "; ".join((*TINY[:-1], "training.steps=60", "training.checkpoint_seconds=0"))
     rows = [f'{name},train,{talk},cpu,"{settings}"' for name in ("anna", "bob")]
     manifest = tmp_path / "manifest.csv"
     manifest.write_text("\n".join(["name,task,input,preset,set", *rows, "cleo,reconstruct,broken.mp4,cpu,"]) + "\n")
