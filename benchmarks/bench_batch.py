@@ -29,7 +29,7 @@ from stavatar.files import read_json, write_json, write_text
 BROKEN, KILLED = 3, 6
 SETTINGS = (
     *("capture.size=64", "network.uv_size=32", "network.width=0.125", "gaussians.seeds=50"),
-    *("pose.passes=[]", "pose.iterations=1", "training.steps=60"),
+    *("tracking.refine=false", "pose.passes=[]", "pose.iterations=1", "training.steps=60"),
 )
 
 

@@ -22,7 +22,7 @@ SIZES = RESULTS / "2026-11-26" / "sizes_anchor_256.json"
 SEQUENCE_SIZES = RESULTS / "2026-11-26" / "sizes_anchor_512_tracked.json"
 
 ON_GPU = ("training", "held_out_tracking", "evaluation")
-ON_CPU = ("capture", "tracking", "tracking_video")
+ON_CPU = ("capture", "tracking", "refinement", "tracking_video")
 """Stages of a run, by where they compute."""
 
 
@@ -38,7 +38,7 @@ class Subject:
         video_bytes: to fetch.
         run_bytes: to keep.
         sequence_bytes: of these, the tracked pictures.
-        missing: GPU stages that were not measured.
+        missing: stages that were not measured.
     """
 
     frames: int
@@ -79,12 +79,17 @@ def measured(gpu: dict[str, Any], cpu: dict[str, Any], sizes: dict[str, Any], tr
     return Subject(
         frames=tracked["frames"],
         gpu_seconds=sum(gpu["stage_seconds"].get(stage, 0.0) for stage in ON_GPU),
-        cpu_seconds=sum(cpu["stage_seconds"][stage] for stage in ON_CPU),
+        cpu_seconds=sum(cpu["stage_seconds"].get(stage, 0.0) for stage in ON_CPU),
         cores=int(cpu["versions"]["device"].split(", ")[-1].split()[0]),
         video_bytes=sizes["video"],
         run_bytes=sequence + rest,
         sequence_bytes=sequence,
-        missing=[stage for stage in ON_GPU if stage not in gpu["stage_seconds"]],
+        missing=[
+            f"{stage.replace('_', ' ')} on a {kind}"
+            for kind, run, stages in (("CPU", cpu, ON_CPU), ("GPU", gpu, ON_GPU))
+            for stage in stages
+            if stage not in run["stage_seconds"]
+        ],
     )
 
 
@@ -107,7 +112,7 @@ def table(one: Subject, arguments: argparse.Namespace) -> str:
             count * held / 3600,
             f"of which {one.cpu_seconds / held:.0%} idle: it tracks",
         ),
-        ("CPU core hours of tracking", count * core_seconds / 3600, "decoding, detection, mattes, fit, overlay video"),
+        ("CPU core hours of tracking", count * core_seconds / 3600, "decoding, detection, mattes, fits, overlay video"),
         ("GB to fetch", count * one.video_bytes / 1e9, "videos"),
         ("GB to keep", count * one.run_bytes / 1e9, f"{one.sequence_bytes / one.run_bytes:.0%} tracked pictures"),
         *((f"hours {name}", value, "if nothing else limited") for name, value in hours.items()),
@@ -117,7 +122,7 @@ def table(one: Subject, arguments: argparse.Namespace) -> str:
     slowest = max(hours, key=lambda name: hours[name])
     told = [f"The bottleneck is {slowest}: {hours[slowest]:,.1f} hours at least."]
     if one.missing:
-        told.append(f"Not in the GPU hours, as it was not measured there: {', '.join(one.missing).replace('_', ' ')}.")
+        told.append(f"Not included, as it was not measured: {', '.join(one.missing)}.")
     return "\n".join([*lines, "", " ".join(told)])
 
 
