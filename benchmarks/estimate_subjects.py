@@ -21,8 +21,8 @@ CPU = RESULTS / "2026-11-26" / "cpu2_anchor_256.json"
 SIZES = RESULTS / "2026-11-26" / "sizes_anchor_256.json"
 SEQUENCE_SIZES = RESULTS / "2026-11-26" / "sizes_anchor_512_tracked.json"
 
-ON_GPU = ("training", "held_out_tracking", "evaluation")
-ON_CPU = ("capture", "tracking", "refinement", "tracking_video")
+ON_GPU = ("refinement", "training", "held_out_tracking", "evaluation")
+ON_CPU = ("capture", "tracking", "tracking_video")
 """Stages of a run, by where they compute."""
 
 
@@ -106,13 +106,21 @@ def table(one: Subject, arguments: argparse.Namespace) -> str:
     # A job holds its GPU while it tracks its video, which takes as long as it took where it was timed.
     held = one.cpu_seconds + one.gpu_seconds
     rows = [
-        ("GPU hours that compute", count * one.gpu_seconds / 3600, "training, poses of held-out frames, measuring"),
+        (
+            "GPU hours that compute",
+            count * one.gpu_seconds / 3600,
+            "photometric tracking, training, poses of held-out frames, measuring",
+        ),
         (
             "GPU hours held, one job a GPU",
             count * held / 3600,
             f"of which {one.cpu_seconds / held:.0%} idle: it tracks",
         ),
-        ("CPU core hours of tracking", count * core_seconds / 3600, "decoding, detection, mattes, fits, overlay video"),
+        (
+            "CPU core hours of tracking by landmarks",
+            count * core_seconds / 3600,
+            "decoding, detection, mattes, fits, overlay video",
+        ),
         ("GB to fetch", count * one.video_bytes / 1e9, "videos"),
         ("GB to keep", count * one.run_bytes / 1e9, f"{one.sequence_bytes / one.run_bytes:.0%} tracked pictures"),
         *((f"hours {name}", value, "if nothing else limited") for name, value in hours.items()),
