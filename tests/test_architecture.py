@@ -85,8 +85,12 @@ ALLOWED: dict[str, set[str]] = {
         *("avatar", "config", "errors", "evaluation", "files", "head", "pipeline", "progress", "run", "run_pictures"),
         *("sequence", "training"),
     },
+    "batch": {
+        *("ablation", "assets", "config", "doctor", "errors", "evaluation", "files", "pipeline", "progress", "report"),
+        *("run", "sequence"),
+    },
     "cli": {
-        *("ablation", "assets", "config", "data", "doctor", "drive", "errors", "export", "files", "pipeline"),
+        *("ablation", "assets", "batch", "config", "data", "doctor", "drive", "errors", "export", "files", "pipeline"),
         *("rendering", "report", "run", "viewer"),
     },
     "__main__": {"cli"},
