@@ -8,14 +8,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from stavatar.avatar.binding import bind
 from stavatar.avatar.gaussians import BoundGaussians
 from stavatar.avatar.network import OffsetNetwork
 from stavatar.avatar.offsets import Offsets, read_offsets
 from stavatar.camera import Camera
 from stavatar.config import Config
-from stavatar.head import HeadModel, HeadParameters, PosedHead, face_frames
+from stavatar.head import HeadModel, HeadParameters, PosedHead
 from stavatar.head.uv import UVAtlas
-from stavatar.rotations import axis_angle_to_quaternion, matrix_to_quaternion, quaternion_multiply
 from stavatar.splat import Rasterization, rasterize
 from stavatar.splat.rasterize import Backend
 
@@ -160,27 +160,13 @@ class Avatar(nn.Module):
     def bind(self, mesh: PosedHead, offsets: Offsets | None) -> PosedGaussians:
         """Carry the Gaussians from their faces into the world (eq. 2), then add offsets (eq. 7)."""
         g = self.gaussians
-        frames = face_frames(mesh.vertices, self.head.faces)
-        # One gather for all that a face says; its backward pass adds up in one go as well.
-        told = torch.cat(
-            [frames.rotation.flatten(-2), matrix_to_quaternion(frames.rotation), frames.origin, frames.size[..., None]],
-            -1,
-        ).index_select(1, g.face)
-        flat_rotation, quaternion, origin, size = told.split([9, 4, 3, 1], -1)
-        rotation = flat_rotation.unflatten(-1, (3, 3))
-        means = origin + size * (rotation @ g.position[..., None])[..., 0]
-        scales = size * g.log_scale.exp()
-        quaternions = quaternion_multiply(quaternion, nn.functional.normalize(g.quaternion, dim=-1))
+        means, quaternions, scales = bind(
+            mesh.vertices, self.head.faces, g, offsets, in_face=self.config.network.offset_frame == "face"
+        )
         count = len(means)
         opacities = g.opacity.expand(count, -1)
         sh_dc = g.sh_dc.expand(count, -1, -1, -1)
         if offsets is not None:
-            shift = offsets.position
-            if self.config.network.offset_frame == "face":
-                shift = (rotation @ shift[..., None])[..., 0]
-            means = means + shift
-            scales = scales * offsets.scale
-            quaternions = quaternion_multiply(axis_angle_to_quaternion(offsets.rotation), quaternions)
             opacities = (opacities + offsets.opacity).clamp(0, 1)
             sh_dc = sh_dc + offsets.color[:, :, None]
         sh = sh_dc if g.sh_rest.shape[1] == 0 else torch.cat([sh_dc, g.sh_rest.expand(count, -1, -1, -1)], 2)
