@@ -175,10 +175,7 @@ class Avatar(nn.Module):
     def _shown_vertices(self, parameters: HeadParameters) -> Tensor:
         """The vertices that UV_pos and UV_disp show: posed, or with the expression alone. [B, V, 3]"""
         if self.config.network.displacement == "expression":
-            still = HeadParameters.zeros(
-                len(parameters), parameters.expression.shape[1], device=parameters.expression.device
-            )
-            parameters = still.replaced(expression=parameters.expression)
+            return self.head.unposed(self.shape, parameters.expression)
         return self.head(self.shape, parameters).vertices
 
     def _uv_map(self, vertices: Tensor) -> Tensor:
