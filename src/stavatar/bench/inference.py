@@ -47,7 +47,7 @@ def inference(runtime: Runtime, size: int) -> Iterator[Part]:
         def draw(posed=posed):  # type: ignore[no-untyped-def]
             return runtime.draw(posed, camera)
 
-        variant = f"batch of {batch}" if batch > 1 else "single"
+        variant = "batched" if batch > 1 else "single"
         yield Part("animate", variant, pose, None, batch)
         yield Part("render", variant, draw, None, batch)
         yield Part(ANIMATE, variant, animate, None, batch)

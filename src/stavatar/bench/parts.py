@@ -16,7 +16,8 @@ from stavatar.head import HeadParameters
 from stavatar.training.losses import photometric_loss, ssim_map
 from stavatar.training.trainer import Trainer
 
-FORWARD, BOTH = "forward", "forward + backward"
+FORWARD, BOTH = "forward", "and back"
+"""Variants: the forward pass, and forward and backward pass together."""
 
 
 @dataclass(frozen=True)

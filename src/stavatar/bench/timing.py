@@ -35,6 +35,7 @@ class Timing:
 
     Attributes:
         median, low, high: of the wall clock; low and high are the quartiles.
+        fastest: of all calls.
         repeats: how many calls these are of.
         cpu: median of the processor's time, all threads together; on a quiet machine at most `median` times the number
             of threads. None on a GPU.
@@ -46,6 +47,7 @@ class Timing:
     median: float
     low: float
     high: float
+    fastest: float
     repeats: int
     cpu: float | None
     busy: float | None
@@ -74,6 +76,7 @@ def measure(work: Callable[[], object], device: torch.device, effort: Effort) ->
         median=median,
         low=low,
         high=high,
+        fastest=min(wall),
         repeats=len(wall),
         cpu=None if on_gpu else statistics.median(cpu),
         busy=_kernel_time(work) if on_gpu else None,

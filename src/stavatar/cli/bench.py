@@ -99,26 +99,14 @@ def _show(result: dict[str, Any]) -> None:
         f"UV {settings['uv']}\nbest rates: {max(machine['bandwidth'].values()) / 1e9:.0f} GB/s, "
         f"{machine['operations'] / 1e9:.0f} GFLOP/s"
     )
-    table = Table(
-        "part",
-        "",
-        Column("frames", justify="right"),
-        Column("ms", justify="right"),
-        Column("quartiles", justify="right"),
-        Column("busy ms" if on_gpu else "cpu ms", justify="right"),
-        Column("floor ms", justify="right"),
-        Column("times floor", justify="right"),
-        Column("peak MiB", justify="right"),
-        Column("FPS", justify="right"),
-    )
+    names = ("ms", "±%", "busy" if on_gpu else "cpu", "floor", "ratio", "MiB", "FPS")
+    table = Table("part", *(Column(name, justify="right", no_wrap=True) for name in names), box=None)
     for row in result["rows"]:
         floor = row.get("floor")
         table.add_row(
-            row["part"],
-            row["variant"],
-            str(row["frames"]),
+            _title(row["part"], row["variant"], row["frames"]),
             _number(row["median"]),
-            f"{_number(row['low'])} to {_number(row['high'])}",
+            f"{50 * (row['high'] - row['low']) / row['median']:.0f}",
             _number(row["busy"] if on_gpu else row["cpu"]),
             _number(floor),
             _number(row["median"] / floor) if floor else "",
@@ -126,6 +114,11 @@ def _show(result: dict[str, Any]) -> None:
             _number(row.get("frames_per_second")),
         )
     output.print(table)
+    say(
+        "ms: median of a call; ±%: half the distance of its quartiles; "
+        + ("busy: its kernels alone; " if on_gpu else "cpu: all threads together; ")
+        + "floor: what its bytes and operations take at the best rates; ratio: ms over floor; MiB: most memory held"
+    )
     for name, why in result["missing"].items():
         say(f"{name} is missing: {why}")
     if result["training"] is not None:
@@ -158,14 +151,12 @@ def _show_comparison(before: Path, after: Path) -> None:
     comparison = compare(read_benchmark(before), read_benchmark(after))
     for name, values in comparison.circumstances.items():
         say(f"{name}: {values[0]} -> {values[1]}")
-    columns = ("frames", "before ms", "after ms", "ratio")
-    table = Table("part", "", *(Column(name, justify="right") for name in columns), "")
+    columns = ("before ms", "after ms", "ratio")
+    table = Table("part", *(Column(name, justify="right", no_wrap=True) for name in columns), "", box=None)
     colour = {"faster": "green", "slower": "red", "same": "dim"}
     for change in comparison.changes:
         table.add_row(
-            change.part,
-            change.variant,
-            str(change.frames),
+            _title(change.part, change.variant, change.frames),
             _number(change.before),
             _number(change.after),
             f"{change.ratio:.2f}",
@@ -175,6 +166,11 @@ def _show_comparison(before: Path, after: Path) -> None:
     for words, names in (("only before", comparison.only_before), ("only after", comparison.only_after)):
         if names:
             say(f"{words}: {'; '.join(names)}")
+
+
+def _title(part: str, variant: str, frames: int) -> str:
+    """What a row is called."""
+    return f"{part}, {variant}" + (f" x{frames}" if frames > 1 else "")
 
 
 def _number(value: float | None) -> str:
