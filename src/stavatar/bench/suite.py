@@ -18,7 +18,7 @@ from stavatar.bench.parts import BOTH, Part, parts
 from stavatar.bench.result_file import FORMAT
 from stavatar.bench.scene import make_trainer, performance, timed_config
 from stavatar.bench.steps import HARD, PERCEPTUAL, steps
-from stavatar.bench.timing import Effort, measure
+from stavatar.bench.timing import Effort, measure, profile
 from stavatar.bench.whole_training import time_training
 from stavatar.config import Config
 from stavatar.errors import InputError
@@ -117,10 +117,10 @@ def _training_rows(
             kinds = steps(trainer, all_kinds=wanted.full)
             # On a CPU the perceptual loss takes a second a frame.
             chosen = (part for part in kinds if batch == 1 or wanted.full or part.variant != PERCEPTUAL)
-            whole = [_row(part, device, effort, machine, report) for part in chosen]
-        for row in whole:
-            row["floor"] = _floor_of_step(rows, row)
-        rows += whole
+            for part in chosen:
+                row = _row(part, device, effort, machine, report)
+                row["floor"] = _floor_of_step(rows, row)
+                rows.append(row | (profile(part.work, device) if wanted.full else {}))
     rows[0]["gaussians"] = len(trainer.avatar.gaussians)
     return rows
 

@@ -7,10 +7,12 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
 _FEWEST = 5  # repeats, however slow the work is
+_PROFILED = 3  # calls
 _STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
@@ -103,13 +105,38 @@ def _gpu_clock(work: Callable[[], object]) -> tuple[float, float]:
     return begin.elapsed_time(end), 1e3 * (time.process_time() - cpu)
 
 
-def _kernel_time(work: Callable[[], object], calls: int = 3) -> float:
+def _kernel_time(work: Callable[[], object]) -> float:
     """Milliseconds of a call's kernels, one after the other, as torch's profiler reports them."""
-    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profile:
-        for _ in range(calls):
+    return sum(row.self_device_time_total for row in _profiled(work, "CUDA")) / 1e3 / _PROFILED
+
+
+def profile(work: Callable[[], object], device: torch.device) -> dict[str, Any]:
+    """Where a call's time goes, as torch's profiler reports it: the longest of its operations, and how many it has.
+
+    Returns:
+        ``longest``: milliseconds a call of twelve kernels (GPU) or operations without those that they call (CPU);
+        ``launches``: kernels or operations started by a call.
+    """
+    on_gpu = device.type == "cuda"
+    rows = _profiled(work, "CUDA" if on_gpu else "CPU")
+
+    def own(row: Any) -> float:
+        return float(row.self_device_time_total if on_gpu else row.self_cpu_time_total) / 1e3 / _PROFILED
+
+    rows.sort(key=own, reverse=True)
+    return {
+        "longest": {row.key[:80]: round(own(row), 4) for row in rows[:12]},
+        "launches": sum(row.count for row in rows) / _PROFILED,
+    }
+
+
+def _profiled(work: Callable[[], object], activity: str) -> list[Any]:
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity[activity]]) as record:
+        for _ in range(_PROFILED):
             work()
-        torch.cuda.synchronize()
-    return sum(row.self_device_time_total for row in profile.key_averages()) / 1e3 / calls
+        if activity == "CUDA":
+            torch.cuda.synchronize()
+    return list(record.key_averages())
 
 
 def reset_peak_memory(device: torch.device) -> None:
