@@ -28,9 +28,7 @@ def scene():
         "sh_dc": torch.zeros(GAUSSIANS, 1, 3),
         "sh_rest": torch.zeros(GAUSSIANS, 0, 3),
     }
-    gaussians = BoundGaussians(
-        values, face, torch.zeros(GAUSSIANS, 2), torch.zeros(GAUSSIANS, dtype=torch.bool)
-    )
+    gaussians = BoundGaussians(values, face, torch.zeros(GAUSSIANS, 2), torch.zeros(GAUSSIANS, dtype=torch.bool))
     turn = torch.randn(FRAMES, GAUSSIANS, 3, generator=draw)
     turn[:, ::5] *= 1e-4  # where sine and cosine come from their series
     turn[:, 3] = 0

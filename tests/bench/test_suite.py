@@ -85,7 +85,7 @@ def test_parts_come_in_the_order_of_a_step_and_run(timed):
         found.append((part.name, part.variant))
     names = list(dict.fromkeys(name for name, _ in found))
     assert names == [
-        *("pictures", "head", "UV maps", "offset network", "reading offsets", "binding", "rasteriser"),
+        *("pictures", "head", "UV maps", "offset network", "offsets and binding", "rasteriser"),
         *("photometric loss", "SSIM alone", "optimiser"),
     ]
     assert ("rasteriser", FORWARD) in found
@@ -134,7 +134,7 @@ def test_everything_together(small_sequence, small_config, monkeypatch, no_weigh
     assert "lpips_vgg16" in result["missing"]["LPIPS"]
     rows = {(row["part"], row["variant"], row["frames"]): row for row in result["rows"]}
     step = rows["step", SOFT, 1]
-    parts_of_it = ["head", "UV maps", "offset network", "reading offsets", "binding", "rasteriser", "photometric loss"]
+    parts_of_it = ["head", "UV maps", "offset network", "offsets and binding", "rasteriser", "photometric loss"]
     least = sum(rows[name, BOTH, 1]["floor"] for name in parts_of_it)
     least += rows["pictures", FORWARD, 1]["floor"]
     least += rows["optimiser", "Gaussians", 1]["floor"] + rows["optimiser", "network", 1]["floor"]

@@ -212,7 +212,7 @@ def bind(  # type: ignore[no-untyped-def]
 ):
     """One frame's Gaussians in the world: frames [F, 17] and bound Gaussians -> means, quaternions, scales [N, ...].
 
-    With `soft`, shift, factor and turn [N, 3] are the network's offsets (eq. 7); `in_face`: shift is in the face's axes.
+    With `soft`, shift, factor and turn [N, 3] are the network's offsets (eq. 7), shift in the face's axes if `in_face`.
     """
     for i in prange(face.shape[0]):
         row = frames[face[i]]

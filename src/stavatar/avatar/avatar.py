@@ -133,8 +133,8 @@ class Avatar(nn.Module):
             static: the network's static features, where the caller has kept them.
         """
         mesh = self.head(self.shape, parameters)
-        offsets = self.offsets(parameters, mesh, static) if soft and self.network is not None else None
-        return self.bind(mesh, offsets)
+        maps = self.offset_maps(parameters, mesh, static) if soft and self.network is not None else None
+        return self.place(mesh, maps)
 
     def offsets(
         self, parameters: HeadParameters, mesh: PosedHead, static: tuple[Tensor, Tensor] | None = None
@@ -156,6 +156,11 @@ class Avatar(nn.Module):
             self.standardise_translation(parameters.translation),
             **kept,
         )
+
+    def place(self, mesh: PosedHead, maps: Tensor | None) -> PosedGaussians:
+        """The Gaussians of B posed heads, with the offsets that raw maps [B, 13, R, R] hold, or hard bound."""
+        offsets = None if maps is None else read_offsets(maps, self.gaussians.uv, self.config.network)
+        return self.bind(mesh, offsets)
 
     def bind(self, mesh: PosedHead, offsets: Offsets | None) -> PosedGaussians:
         """Carry the Gaussians from their faces into the world (eq. 2), then add offsets (eq. 7)."""

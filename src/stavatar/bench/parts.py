@@ -8,8 +8,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from stavatar.avatar.avatar import PosedGaussians, pose_condition, render
-from stavatar.avatar.offsets import Offsets, read_offsets
+from stavatar.avatar.avatar import pose_condition, render
 from stavatar.bench import floor
 from stavatar.bench.floor import Floor
 from stavatar.head import HeadParameters
@@ -69,7 +68,7 @@ class _Step:
         with torch.no_grad():
             self.mesh = self.avatar.head(self.avatar.shape, self.rows)
         self.vertices = _leaf(self.mesh.vertices)
-        self.offsets: Offsets | None = None
+        self.maps: Tensor | None = None
 
     def reading(self) -> Iterator[Part]:
         sequence, device = self.trainer.sequence, self.trainer.device
@@ -107,28 +106,26 @@ class _Step:
         yield from self._two("offset network", work, read, products=True)
 
     def binding(self) -> Iterator[Part]:
-        avatar, gaussians = self.avatar, self.avatar.gaussians
+        avatar, gaussians, maps = self.avatar, self.avatar.gaussians, self.maps
         mesh = replace(self.mesh, vertices=self.vertices)
-        if avatar.network is not None:
-            config = avatar.config.network
-            read = [self.maps, gaussians.uv]
-            offsets = read_offsets(self.maps, gaussians.uv, config)
-            self.offsets = Offsets(**{name: _leaf(value) for name, value in vars(offsets).items()})
 
-            def sample() -> list[Tensor]:
-                return list(vars(read_offsets(self.maps, gaussians.uv, config)).values())
-
-            yield from self._two("reading offsets", sample, read)
-
-        def bind() -> list[Tensor]:
-            posed = avatar.bind(mesh, self.offsets)
+        def place() -> list[Tensor]:
+            posed = avatar.place(mesh, maps)
             return [posed.means, posed.quaternions, posed.scales, posed.opacities, posed.sh]
 
-        read = [self.vertices, gaussians.face, *gaussians.parameters()]
-        read += [] if self.offsets is None else list(vars(self.offsets).values())
-        yield from self._two("binding", bind, read, operations=floor.BINDING * len(gaussians) * self.batch)
+        read = [self.vertices, gaussians.face, gaussians.uv, *gaussians.parameters()]
+        read += [] if maps is None else [maps]
+        yield from self._two("offsets and binding", place, read, operations=floor.BINDING * len(gaussians) * self.batch)
         with torch.no_grad():
-            self.posed = _leaves_of(avatar.bind(mesh, self.offsets))
+            posed = avatar.place(mesh, maps)
+        self.posed = replace(
+            posed,
+            means=_leaf(posed.means),
+            quaternions=_leaf(posed.quaternions),
+            scales=_leaf(posed.scales),
+            opacities=_leaf(posed.opacities),
+            sh=_leaf(posed.sh),
+        )
 
     def rasteriser(self) -> Iterator[Part]:
         trainer, posed = self.trainer, self.posed
@@ -227,8 +224,3 @@ def _leaf(tensor: Tensor) -> Tensor:
 
 def _leaves(parameters: HeadParameters) -> HeadParameters:
     return parameters.map(_leaf)
-
-
-def _leaves_of(posed: PosedGaussians) -> PosedGaussians:
-    names = ("means", "quaternions", "scales", "opacities", "sh")
-    return replace(posed, **{name: _leaf(getattr(posed, name)) for name in names})

@@ -133,7 +133,7 @@ def _floor_of_step(rows: list[dict[str, Any]], step: dict[str, Any]) -> float | 
     if step["variant"] == PERCEPTUAL:
         left_out.remove("LPIPS")
     if step["variant"] == HARD:
-        left_out += ["UV maps", "offset network", "reading offsets"]
+        left_out += ["UV maps", "offset network"]
     return sum(row["floor"] for row in whole if row["part"] not in left_out) if whole else None
 
 
