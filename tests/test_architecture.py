@@ -90,8 +90,8 @@ ALLOWED: dict[str, set[str]] = {
         *("run", "sequence"),
     },
     "bench": {
-        *("avatar", "config", "density", "errors", "evaluation", "files", "head", "progress", "sequence", "synth"),
-        *("training", "training.losses"),
+        *("avatar", "camera", "config", "density", "errors", "evaluation", "files", "head", "progress", "sequence"),
+        *("synth", "training", "training.losses"),
     },
     "cli": {
         *("ablation", "assets", "batch", "bench", "config", "data", "doctor", "drive", "errors", "export", "files"),

@@ -22,7 +22,6 @@ def test_a_call_of_known_length_is_timed_and_warm_up_is_not_counted():
     assert timing.repeats == 7
     assert 4 <= timing.fastest <= timing.low <= timing.median <= timing.high
     assert timing.fastest < 50  # the slow first two would have lifted every figure
-    assert timing.cpu is not None
     assert timing.cpu < timing.median  # it slept
     assert timing.busy is None
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 
@@ -33,7 +33,7 @@ def steps(trainer: Trainer, *, all_kinds: bool) -> Iterator[Part]:
         yield Part("step", name, _step_at(trainer, round(progress * trainer.steps) + 3, watched), None, training.batch)
 
 
-def _step_at(trainer: Trainer, moment: int, watched: bool):  # type: ignore[no-untyped-def]
+def _step_at(trainer: Trainer, moment: int, watched: bool) -> Callable[[], None]:
     """A function that does the step of that moment again and again, each time with other frames."""
     batches = [batch for batch in trainer.plan.batches if len(batch) == trainer.config.training.batch]
     groups = torch.full_like(batches[0], 0 if watched else -1)

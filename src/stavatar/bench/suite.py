@@ -67,10 +67,8 @@ def benchmark(config: Config, device: torch.device, wanted: Wanted) -> dict[str,
     machine = measure_machine(device, effort)
     sequence = performance(size)
     missing: dict[str, str] = {}
-    rows = [
-        *_training_rows(sequence, config, device, machine, effort, wanted, missing),
-        *_inference_rows(sequence, config, device, effort, wanted),
-    ]
+    rows, gaussians = _training_rows(sequence, config, device, machine, effort, wanted, missing)
+    rows += _inference_rows(sequence, config, device, effort, wanted)
     training = _training(config, device, wanted) if wanted.train else None
     memory = measure_memory(config, device, loads(device.type)) if wanted.memory else None
     return {
@@ -81,7 +79,7 @@ def benchmark(config: Config, device: torch.device, wanted: Wanted) -> dict[str,
             "size": size,
             "uv": config.network.uv_size,
             "network_width": config.network.width,
-            "gaussians": rows[0].pop("gaussians"),
+            "gaussians": gaussians,
             "sh_degree": config.gaussians.sh_degree,
             "precision": config.training.precision if device.type == "cuda" else "fp32",
             "full": wanted.full,
@@ -102,8 +100,8 @@ def _training_rows(
     effort: Effort,
     wanted: Wanted,
     missing: dict[str, str],
-) -> list[dict[str, Any]]:
-    """Parts of a step and whole steps; the first row also says how many Gaussians there are."""
+) -> tuple[list[dict[str, Any]], int]:
+    """Parts of a step and whole steps, and how many Gaussians they are measured with."""
     rows: list[dict[str, Any]] = []
     for batch in BATCHES:
         timed = timed_config(config, batch, perceptual=True)
@@ -121,8 +119,7 @@ def _training_rows(
                 row = _row(part, device, effort, machine, report)
                 row["floor"] = _floor_of_step(rows, row)
                 rows.append(row | (profile(part.work, device) if wanted.full else {}))
-    rows[0]["gaussians"] = len(trainer.avatar.gaussians)
-    return rows
+    return rows, len(trainer.avatar.gaussians)
 
 
 def _floor_of_step(rows: list[dict[str, Any]], step: dict[str, Any]) -> float | None:

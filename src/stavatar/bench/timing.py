@@ -39,8 +39,7 @@ class Timing:
         median, low, high: of the wall clock; low and high are the quartiles.
         fastest: of all calls.
         repeats: how many calls these are of.
-        cpu: median of the processor's time, all threads together; on a quiet machine at most `median` times the number
-            of threads. None on a GPU.
+        cpu: median of the processor's time, all threads together; with a GPU, what launching takes and waiting.
         busy: sum of the kernels' times, that is, what would be left if the GPU never waited; None on a CPU.
         peak_memory_mb: most memory held meanwhile: on a GPU by tensors, else by the process; None where the system
             does not tell.
@@ -51,7 +50,7 @@ class Timing:
     high: float
     fastest: float
     repeats: int
-    cpu: float | None
+    cpu: float
     busy: float | None
     peak_memory_mb: float | None
 
@@ -80,7 +79,7 @@ def measure(work: Callable[[], object], device: torch.device, effort: Effort) ->
         high=high,
         fastest=min(wall),
         repeats=len(wall),
-        cpu=None if on_gpu else statistics.median(cpu),
+        cpu=statistics.median(cpu),
         busy=_kernel_time(work) if on_gpu else None,
         peak_memory_mb=peak,
     )
