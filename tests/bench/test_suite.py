@@ -104,7 +104,8 @@ def test_backward_passes_reach_what_is_learned(timed):
 
 
 def test_steps_are_of_the_kinds_that_they_are_called(small_sequence, small_config, zero_distance, monkeypatch):
-    trainer, _ = make_trainer(small_sequence, timed_config(small_config, perceptual=True), CPU)
+    late = dataclasses.replace(small_config, training=dataclasses.replace(small_config.training, network_start=0.2))
+    trainer, _ = make_trainer(small_sequence, timed_config(late, perceptual=True), CPU)
     kinds = {part.variant: part for part in steps(trainer, all_kinds=True)}
     assert set(kinds) == {HARD, SOFT, WATCHED, PERCEPTUAL}
     seen, reports = [], []
