@@ -8,14 +8,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from stavatar.avatar.binding import bind
 from stavatar.avatar.gaussians import BoundGaussians
 from stavatar.avatar.network import OffsetNetwork
 from stavatar.avatar.offsets import Offsets, read_offsets
 from stavatar.camera import Camera
 from stavatar.config import Config
-from stavatar.head import HeadModel, HeadParameters, PosedHead, face_frames
+from stavatar.head import HeadModel, HeadParameters, PosedHead
 from stavatar.head.uv import UVAtlas
-from stavatar.rotations import axis_angle_to_quaternion, matrix_to_quaternion, quaternion_multiply
 from stavatar.splat import Rasterization, rasterize
 from stavatar.splat.rasterize import Backend
 
@@ -133,8 +133,8 @@ class Avatar(nn.Module):
             static: the network's static features, where the caller has kept them.
         """
         mesh = self.head(self.shape, parameters)
-        offsets = self.offsets(parameters, mesh, static) if soft and self.network is not None else None
-        return self.bind(mesh, offsets)
+        maps = self.offset_maps(parameters, mesh, static) if soft and self.network is not None else None
+        return self.place(mesh, maps)
 
     def offsets(
         self, parameters: HeadParameters, mesh: PosedHead, static: tuple[Tensor, Tensor] | None = None
@@ -157,30 +157,21 @@ class Avatar(nn.Module):
             **kept,
         )
 
+    def place(self, mesh: PosedHead, maps: Tensor | None) -> PosedGaussians:
+        """The Gaussians of B posed heads, with the offsets that raw maps [B, 13, R, R] hold, or hard bound."""
+        offsets = None if maps is None else read_offsets(maps, self.gaussians.uv, self.config.network)
+        return self.bind(mesh, offsets)
+
     def bind(self, mesh: PosedHead, offsets: Offsets | None) -> PosedGaussians:
         """Carry the Gaussians from their faces into the world (eq. 2), then add offsets (eq. 7)."""
         g = self.gaussians
-        frames = face_frames(mesh.vertices, self.head.faces)
-        # One gather for all that a face says; its backward pass adds up in one go as well.
-        told = torch.cat(
-            [frames.rotation.flatten(-2), matrix_to_quaternion(frames.rotation), frames.origin, frames.size[..., None]],
-            -1,
-        ).index_select(1, g.face)
-        flat_rotation, quaternion, origin, size = told.split([9, 4, 3, 1], -1)
-        rotation = flat_rotation.unflatten(-1, (3, 3))
-        means = origin + size * (rotation @ g.position[..., None])[..., 0]
-        scales = size * g.log_scale.exp()
-        quaternions = quaternion_multiply(quaternion, nn.functional.normalize(g.quaternion, dim=-1))
+        means, quaternions, scales = bind(
+            mesh.vertices, self.head.faces, g, offsets, in_face=self.config.network.offset_frame == "face"
+        )
         count = len(means)
         opacities = g.opacity.expand(count, -1)
         sh_dc = g.sh_dc.expand(count, -1, -1, -1)
         if offsets is not None:
-            shift = offsets.position
-            if self.config.network.offset_frame == "face":
-                shift = (rotation @ shift[..., None])[..., 0]
-            means = means + shift
-            scales = scales * offsets.scale
-            quaternions = quaternion_multiply(axis_angle_to_quaternion(offsets.rotation), quaternions)
             opacities = (opacities + offsets.opacity).clamp(0, 1)
             sh_dc = sh_dc + offsets.color[:, :, None]
         sh = sh_dc if g.sh_rest.shape[1] == 0 else torch.cat([sh_dc, g.sh_rest.expand(count, -1, -1, -1)], 2)
@@ -189,10 +180,7 @@ class Avatar(nn.Module):
     def _shown_vertices(self, parameters: HeadParameters) -> Tensor:
         """The vertices that UV_pos and UV_disp show: posed, or with the expression alone. [B, V, 3]"""
         if self.config.network.displacement == "expression":
-            still = HeadParameters.zeros(
-                len(parameters), parameters.expression.shape[1], device=parameters.expression.device
-            )
-            parameters = still.replaced(expression=parameters.expression)
+            return self.head.unposed(self.shape, parameters.expression)
         return self.head(self.shape, parameters).vertices
 
     def _uv_map(self, vertices: Tensor) -> Tensor:
