@@ -24,7 +24,8 @@ from stavatar.drive.live import LiveDriver
 from stavatar.errors import InputError
 from stavatar.progress import remark, warn
 from stavatar.rendering import save_image
-from stavatar.viewer.controls import Controls
+from stavatar.viewer.address import listen
+from stavatar.viewer.controls import Controls, within
 from stavatar.viewer.look import Look
 from stavatar.viewer.pace import Pace
 from stavatar.viewer.scene import Scene, camera_at
@@ -36,9 +37,9 @@ STILL_SECONDS = 0.3
 """After so long without a change the picture is drawn at its full size."""
 
 _TELL_SECONDS = 0.5  # between lines about pictures in motion
+_MOST_ORDERS = 4  # of one browser, waiting at a time
 _WIDEST = 3.0  # of a picture, in heights
 _TURNTABLE_FPS = 25
-_LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
 def serve(
@@ -56,7 +57,8 @@ def serve(
 
     Args:
         avatars: folders of avatars or runs; several stand side by side.
-        host, port: where to serve.
+        host: address or name to serve at; others than this machine's own let other machines in.
+        port: the port, or the next one that is free.
         open_browser: open the page.
         pictures: folder for screenshots and turntables, made when the first is taken.
         camera: number of a camera (or a video file) that drives the first avatar.
@@ -64,7 +66,8 @@ def serve(
         device: where to draw.
 
     Raises:
-        InputError: viser is not installed, an avatar is damaged, or there is no such camera.
+        InputError: viser is not installed, an avatar is damaged, nothing can be served at `host`, or there is no such
+            camera.
     """
     scene = Scene(avatars, device)
     live = None
@@ -73,9 +76,13 @@ def serve(
         live = LiveDriver(camera, Retargeter(lead.motion, lead.head, options))
     viewer = Viewer(scene, host=host, port=port, pictures=pictures, live=live)
     try:
-        if host not in _LOOPBACK:
-            warn(f"the viewer is open to whoever reaches {host}: it asks for no password")
         remark(f"viewer: {viewer.url}  (Ctrl+C ends it)")
+        if viewer.address.exposed:
+            remark(f"from other machines: {viewer.url_elsewhere}")
+            warn(
+                "the viewer is open to other machines: whoever has that address sees the avatar and can take pictures "
+                "of it; nothing is encrypted, so keep to networks that you trust"
+            )
         if open_browser:
             webbrowser.open(viewer.url)
         viewer.run()
@@ -87,12 +94,13 @@ def serve(
 
 @dataclass
 class _Client:
-    """One browser: its handle, its camera, and what it was shown last."""
+    """One browser: its handle, its camera, what it was shown last, and how many orders of it wait."""
 
     handle: Any
     pose: tuple[np.ndarray, np.ndarray, float, float] | None = None  # position, wxyz, fov, aspect
     moved: float = 0.0
     shown: tuple[object, ...] = ()
+    waiting: int = 0
     pace: Pace = field(default_factory=Pace)
 
     def camera(self, height: int) -> Camera:
@@ -112,11 +120,13 @@ class Viewer:
         live: a camera that drives the first avatar; closed with the viewer.
 
     Raises:
-        InputError: viser is not installed.
+        InputError: viser is not installed, or nothing can be served there.
     """
 
     def __init__(self, scene: Scene, *, host: str, port: int, pictures: Path, live: LiveDriver | None = None) -> None:
-        viser = _viser()
+        _require_viser()
+        from stavatar.viewer.guard import Guard, start_server
+
         self.scene = scene
         self._pictures = pictures
         self._live = live
@@ -128,8 +138,10 @@ class Viewer:
         self._played_at: float | None = None
         self._position = 0.0  # in frames, while playing
         self._told_at = 0.0
-        with redirect_stdout(io.StringIO()):  # its own banner: we say where we are ourselves
-            self._server = viser.ViserServer(host=host, port=port, label="stavatar", verbose=False)
+        self.address = listen(host, port)
+        guard = Guard(self.address)
+        self.url, self.url_elsewhere = guard.url, guard.url_elsewhere
+        self._server = start_server(guard, label="stavatar")
         self._server.gui.configure_theme(show_share_button=False, show_logo=False)
         self._server.gui.main_panel.dock_right()
         self._server.scene.set_up_direction("+y")
@@ -143,11 +155,7 @@ class Viewer:
         if live is not None:
             self.controls.calibrate.on_click(lambda _: live.calibrate())
         self._server.on_client_connect(self._greet)
-        self._server.on_client_disconnect(lambda handle: self._clients.pop(handle.client_id, None))
-
-    @property
-    def url(self) -> str:
-        return f"http://{self._server.get_host()}:{self._server.get_port()}"
+        self._server.on_client_disconnect(self._forget)
 
     def run(self) -> None:
         """Draw whatever has to be drawn until :meth:`close` is called."""
@@ -180,7 +188,7 @@ class Viewer:
                 continue
             now = time.monotonic()
             moving = live is not None or now - max(client.moved, self._changed_at) < STILL_SECONDS
-            height = client.pace.height(int(self.controls.height.value), moving, self.controls.adapt.value)
+            height = client.pace.height(int(within(self.controls.height)), moving, self.controls.adapt.value)
             wanted = (look, live, client.pose, height)
             if _same(client.shown, wanted):
                 continue
@@ -199,7 +207,7 @@ class Viewer:
     def _patience(self) -> float:
         """Seconds until the next round is due without a change: soon while something plays or waits for full size."""
         if self.controls.play.value:
-            return 1 / (self.scene.fps * self.controls.speed.value)
+            return 1 / (self.scene.fps * within(self.controls.speed))
         return 0.02 if self._live is not None else STILL_SECONDS / 2
 
     def _play(self) -> None:
@@ -208,24 +216,30 @@ class Viewer:
         if not self.controls.play.value:
             self._played_at = None
             return
-        if self._played_at is None or int(self._position) != int(self.controls.frame.value):
-            self._position = float(self.controls.frame.value)  # started, or scrubbed while playing
+        if self._played_at is None or int(self._position) != int(within(self.controls.frame)):
+            self._position = float(within(self.controls.frame))  # started, or scrubbed while playing
         else:
-            self._position += (now - self._played_at) * self.scene.fps * self.controls.speed.value
+            self._position += (now - self._played_at) * self.scene.fps * within(self.controls.speed)
             self._position %= len(self.scene)
         self._played_at = now
         self._changed_at = now
         if self.controls.frame.value != int(self._position):
             self.controls.frame.value = int(self._position)
 
-    def _greet(self, handle: viser.ClientHandle) -> None:
+    # Coroutines run one after the other, in the order in which things happened. Functions would run in threads, and a
+    # browser that leaves at once might be forgotten before it is greeted, and so be drawn for ever after.
+
+    async def _greet(self, handle: viser.ClientHandle) -> None:
         client = self._clients[handle.client_id] = _Client(handle)
 
         @handle.camera.on_update
-        def _(camera: viser.CameraHandle) -> None:
+        async def _(camera: viser.CameraHandle) -> None:
             client.pose = np.array(camera.position), np.array(camera.wxyz), float(camera.fov), float(camera.aspect)
             client.moved = time.monotonic()
             self._wake.set()
+
+    async def _forget(self, handle: viser.ClientHandle) -> None:
+        self._clients.pop(handle.client_id, None)
 
     def _note_change(self) -> None:
         self._changed_at = time.monotonic()
@@ -245,10 +259,12 @@ class Viewer:
     def _order(self, event: viser.GuiEvent, work: Callable[[_Client], Path]) -> None:
         """Have the drawing loop make a picture for the browser that asked, which is then told its name."""
         client = self._clients.get(event.client_id) if event.client_id is not None else None
-        if client is None or client.pose is None:
+        if client is None or client.pose is None or client.waiting >= _MOST_ORDERS:
             return
+        client.waiting += 1
 
         def carry_out() -> None:
+            client.waiting -= 1
             try:
                 path = work(client)
             except InputError as error:
@@ -263,15 +279,15 @@ class Viewer:
 
     def _take_screenshot(self, client: _Client) -> Path:
         path = self._new_file("screenshot", ".png")
-        height = int(self.controls.height.value)
+        height = int(within(self.controls.height))
         save_image(self.scene.draw(self.controls.look(), client.camera(height), self._newest()), path)
         return path
 
     def _take_turntable(self, client: _Client) -> Path:
         path = self._new_file("turntable", ".mp4")
-        camera = client.camera(int(self.controls.height.value))
-        frames = int(self.controls.seconds.value * _TURNTABLE_FPS)
-        turn, look, live = math.radians(self.controls.turn.value), self.controls.look(), self._newest()
+        camera = client.camera(int(within(self.controls.height)))
+        frames = int(within(self.controls.seconds) * _TURNTABLE_FPS)
+        turn, look, live = math.radians(within(self.controls.turn)), self.controls.look(), self._newest()
         write_video(path, self._turn(look, camera, turn, frames, live), _TURNTABLE_FPS)
         return path
 
@@ -304,9 +320,8 @@ def _same(shown: tuple[Any, ...], wanted: tuple[Any, ...]) -> bool:
     return bool(shown[0] == look and shown[1] is live and shown[2] is pose and shown[3] == height)
 
 
-def _viser() -> Any:
+def _require_viser() -> None:
     try:
-        import viser
+        import viser  # noqa: F401
     except ImportError as error:
         raise InputError("the viewer needs viser: pip install 'stavatar[viewer]'") from error
-    return viser

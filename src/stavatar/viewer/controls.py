@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from stavatar.viewer.clusters import cluster_strip
 from stavatar.viewer.look import Look, by_part, spoken
 from stavatar.viewer.scene import Scene
@@ -76,27 +74,28 @@ class Controls:
             self.turntable = gui.add_button("turntable to mp4")
 
     def look(self) -> Look:
-        """The state of all widgets."""
-        jaw = tuple(slider.value for slider in self._jaw) or (0.0, 0.0)
+        """The state of all widgets. Browsers may have sent anything: what no widget offers counts as what it does."""
+        jaw = tuple(map(within, self._jaw)) or (0.0, 0.0)
+        expression = {name: within(slider) for name, slider in self._expressions.items()}
         return Look(
-            base=self._bases[self._base.value],  # type: ignore[arg-type]
-            frame=min(int(self.frame.value), len(self._scene) - 1),
-            expression=tuple((name, slider.value) for name, slider in self._expressions.items() if slider.value),
+            base=_chosen(self._base, self._bases),  # type: ignore[arg-type]
+            frame=min(int(within(self.frame)), len(self._scene) - 1),
+            expression=tuple((name, value) for name, value in expression.items() if value),
             jaw=(jaw[0], jaw[1], 0.0),
-            gaze=(self._gaze[0].value, self._gaze[1].value),
-            neck=(self._neck[0].value, self._neck[1].value, self._neck[2].value),
+            gaze=(within(self._gaze[0]), within(self._gaze[1])),
+            neck=(within(self._neck[0]), within(self._neck[1]), within(self._neck[2])),
             soft=self._soft.value,
-            splats=_SPLATS[self._splats.value],  # type: ignore[arg-type]
-            colours=_COLOURS[self._colours.value],  # type: ignore[arg-type]
-            mesh=_MESHES[self._mesh.value],  # type: ignore[arg-type]
-            mesh_opacity=self._opacity.value,
-            background=tuple(np.asarray(self._background.value) / 255),
+            splats=_chosen(self._splats, _SPLATS),  # type: ignore[arg-type]
+            colours=_chosen(self._colours, _COLOURS),  # type: ignore[arg-type]
+            mesh=_chosen(self._mesh, _MESHES),  # type: ignore[arg-type]
+            mesh_opacity=within(self._opacity),
+            background=_rgb(self._background),
         )
 
     def tell(self, status: str) -> None:
         """Show a line below the motion, and where in the clusters the frame is."""
         if self._strip is not None and self._scene.clusters is not None:
-            frame = int(self.frame.value)
+            frame = int(within(self.frame))
             cluster = self._scene.clusters.get(frame)
             status += "\n\nframe in no cluster" if cluster is None else f"\n\nframe in cluster {cluster}"
             self._strip.image = cluster_strip(self._scene.clusters, len(self._scene), frame)
@@ -123,3 +122,19 @@ class Controls:
     def _watch(self, handle: Any) -> Any:
         handle.on_update(lambda _: self._changed())
         return handle
+
+
+def within(slider: Any) -> float:
+    """A slider's value, brought into its range; its least where a browser sent none that is a number."""
+    return float(min(slider.max, max(slider.min, slider.value)))
+
+
+def _chosen(dropdown: Any, meanings: dict[str, str]) -> str:
+    """The meaning of what is chosen; of the first there is, where a browser sent none of them."""
+    return meanings.get(dropdown.value, next(iter(meanings.values())))
+
+
+def _rgb(picker: Any) -> tuple[float, float, float]:
+    """A colour in [0, 1]; white where a browser sent none."""
+    value = tuple(min(1.0, max(0.0, part / 255)) for part in picker.value)
+    return (value[0], value[1], value[2]) if len(value) == 3 else (1.0, 1.0, 1.0)
