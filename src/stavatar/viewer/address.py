@@ -65,7 +65,7 @@ class Address:
             return False
         name = match["name"].strip("[]").lower()
         with contextlib.suppress(ValueError):
-            return self.exposed or ipaddress.ip_address(name).is_loopback
+            return ipaddress.ip_address(name).is_loopback or self.exposed
         if name in ("localhost", self.host.lower()):
             return True
         return self.exposed and name.split(".")[0] == socket.gethostname().lower().split(".")[0]

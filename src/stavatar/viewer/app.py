@@ -20,12 +20,12 @@ import torch
 from stavatar.camera import Camera
 from stavatar.capture import write_video
 from stavatar.drive import Retargeter, Retargeting
-from stavatar.drive.live import LiveDriver
+from stavatar.drive.live import LiveDriver, LiveFrame
 from stavatar.errors import InputError
 from stavatar.progress import remark, warn
 from stavatar.rendering import save_image
 from stavatar.viewer.address import listen
-from stavatar.viewer.controls import Controls, within
+from stavatar.viewer.controls import Controls
 from stavatar.viewer.look import Look
 from stavatar.viewer.pace import Pace
 from stavatar.viewer.scene import Scene, camera_at
@@ -78,7 +78,7 @@ def serve(
     try:
         remark(f"viewer: {viewer.url}  (Ctrl+C ends it)")
         if viewer.address.exposed:
-            remark(f"from other machines: {viewer.url_elsewhere}")
+            remark(f"from other machines: {viewer.guard.url_elsewhere}")
             warn(
                 "the viewer is open to other machines: whoever has that address sees the avatar and can take pictures "
                 "of it; nothing is encrypted, so keep to networks that you trust"
@@ -138,10 +138,11 @@ class Viewer:
         self._played_at: float | None = None
         self._position = 0.0  # in frames, while playing
         self._told_at = 0.0
+        self._told_waiting = False
+        self._drawn = ""
         self.address = listen(host, port)
-        guard = Guard(self.address)
-        self.url, self.url_elsewhere = guard.url, guard.url_elsewhere
-        self._server = start_server(guard, label="stavatar")
+        self.guard = Guard(self.address)
+        self._server = start_server(self.guard, label="stavatar")
         self._server.gui.configure_theme(show_share_button=False, show_logo=False)
         self._server.gui.main_panel.dock_right()
         self._server.scene.set_up_direction("+y")
@@ -150,12 +151,18 @@ class Viewer:
         scene.draw(Look(), camera_at(position, np.array([1.0, 0.0, 0.0, 0.0]), home.fov, 16, 16))  # compiles what draws
         home.position, home.look_at, home.up = position, target, np.array([0.0, 1.0, 0.0])
         self.controls = Controls(self._server, scene, live is not None, self._note_change)
+        self.guard.offered = self.controls.offer
         self.controls.screenshot.on_click(lambda event: self._order(event, self._take_screenshot))
         self.controls.turntable.on_click(lambda event: self._order(event, self._take_turntable))
         if live is not None:
             self.controls.calibrate.on_click(lambda _: live.calibrate())
         self._server.on_client_connect(self._greet)
         self._server.on_client_disconnect(self._forget)
+
+    @property
+    def url(self) -> str:
+        """For a browser on this machine, with the token that lets it in."""
+        return self.guard.url
 
     def run(self) -> None:
         """Draw whatever has to be drawn until :meth:`close` is called."""
@@ -178,9 +185,7 @@ class Viewer:
         while not self._orders.empty():
             self._orders.get()()
         self._play()
-        if self._live is not None and self._live.failure is not None:
-            raise self._live.failure
-        frame = self._live.latest if self._live is not None else None
+        frame = self._seen()
         look = self.controls.look()
         live = frame.parameters if frame is not None and look.base == "camera" else None
         for client in list(self._clients.values()):
@@ -188,7 +193,7 @@ class Viewer:
                 continue
             now = time.monotonic()
             moving = live is not None or now - max(client.moved, self._changed_at) < STILL_SECONDS
-            height = client.pace.height(int(within(self.controls.height)), moving, self.controls.adapt.value)
+            height = client.pace.height(int(self.controls.height.value), moving, self.controls.adapt.value)
             wanted = (look, live, client.pose, height)
             if _same(client.shown, wanted):
                 continue
@@ -198,16 +203,30 @@ class Viewer:
             if moving:
                 client.pace.took(height, time.monotonic() - posed)
             took = time.monotonic() - now
+            if client.handle.client_id not in self._clients:
+                continue  # it left meanwhile
             client.handle.scene.set_background_image(picture, format="jpeg", jpeg_quality=70 if moving else 92)
             client.shown = wanted
             latency = None if live is None or frame is None else time.monotonic() - frame.seconds
             if not moving or time.monotonic() - self._told_at > _TELL_SECONDS:
-                self._tell(picture, took, latency)
+                width = picture.shape[1]
+                self._tell(f"{width} x {height} pixels, drawn in {1000 * took:.0f} ms", latency)
+
+    def _seen(self) -> LiveFrame | None:
+        """What the camera saw last. That it sees nothing is shown as well."""
+        if self._live is None:
+            return None
+        if self._live.failure is not None:
+            raise self._live.failure
+        if self._live.waiting != self._told_waiting:
+            self._told_waiting = self._live.waiting
+            self._tell(self._drawn, None)
+        return self._live.latest
 
     def _patience(self) -> float:
         """Seconds until the next round is due without a change: soon while something plays or waits for full size."""
         if self.controls.play.value:
-            return 1 / (self.scene.fps * within(self.controls.speed))
+            return 1 / (self.scene.fps * self.controls.speed.value)
         return 0.02 if self._live is not None else STILL_SECONDS / 2
 
     def _play(self) -> None:
@@ -216,10 +235,10 @@ class Viewer:
         if not self.controls.play.value:
             self._played_at = None
             return
-        if self._played_at is None or int(self._position) != int(within(self.controls.frame)):
-            self._position = float(within(self.controls.frame))  # started, or scrubbed while playing
+        if self._played_at is None or int(self._position) != int(self.controls.frame.value):
+            self._position = float(self.controls.frame.value)  # started, or scrubbed while playing
         else:
-            self._position += (now - self._played_at) * self.scene.fps * within(self.controls.speed)
+            self._position += (now - self._played_at) * self.scene.fps * self.controls.speed.value
             self._position %= len(self.scene)
         self._played_at = now
         self._changed_at = now
@@ -245,13 +264,15 @@ class Viewer:
         self._changed_at = time.monotonic()
         self._wake.set()
 
-    def _tell(self, picture: np.ndarray, took: float, latency: float | None) -> None:
-        self._told_at = time.monotonic()
-        height, width = picture.shape[:2]
-        status = f"{width} x {height} pixels, drawn in {1000 * took:.0f} ms"
+    def _tell(self, drawn: str, latency: float | None) -> None:
+        """Show how a picture was drawn, and how the camera does."""
+        self._told_at, self._drawn = time.monotonic(), drawn
+        status = drawn
         if latency is not None and self._live is not None:
             status += f"\n\n{1000 * latency:.0f} ms from camera to picture"
             status += "" if self._live.calibrated else "; learning your rest: look relaxed into the camera"
+        if self._told_waiting:
+            status += "\n\nthe camera gives no pictures: plug it in again"
         self.controls.tell(status)
 
     # --------------------------------------------------------------------------------------------------- pictures
@@ -279,15 +300,15 @@ class Viewer:
 
     def _take_screenshot(self, client: _Client) -> Path:
         path = self._new_file("screenshot", ".png")
-        height = int(within(self.controls.height))
+        height = int(self.controls.height.value)
         save_image(self.scene.draw(self.controls.look(), client.camera(height), self._newest()), path)
         return path
 
     def _take_turntable(self, client: _Client) -> Path:
         path = self._new_file("turntable", ".mp4")
-        camera = client.camera(int(within(self.controls.height)))
-        frames = int(within(self.controls.seconds) * _TURNTABLE_FPS)
-        turn, look, live = math.radians(within(self.controls.turn)), self.controls.look(), self._newest()
+        camera = client.camera(int(self.controls.height.value))
+        frames = int(self.controls.seconds.value * _TURNTABLE_FPS)
+        turn, look, live = math.radians(self.controls.turn.value), self.controls.look(), self._newest()
         write_video(path, self._turn(look, camera, turn, frames, live), _TURNTABLE_FPS)
         return path
 

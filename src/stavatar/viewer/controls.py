@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from stavatar.viewer.clusters import cluster_strip
 from stavatar.viewer.look import Look, by_part, spoken
 from stavatar.viewer.scene import Scene
@@ -31,6 +33,7 @@ class Controls:
     def __init__(self, server: viser.ViserServer, scene: Scene, live: bool, changed: Callable[[], None]) -> None:
         self._scene = scene
         self._changed = changed
+        self._widgets: dict[str, Any] = {}
         gui = server.gui
         tabs = gui.add_tab_group()
         with tabs.add_tab("Motion"):
@@ -40,8 +43,8 @@ class Controls:
             self.play = self._watch(gui.add_checkbox("play", False))
             self.speed = self._watch(gui.add_slider("speed", 0.1, 2.0, 0.1, 1.0))
             self.frame = self._watch(gui.add_slider("frame", 0, max(1, len(scene) - 1), 1, 0))
-            self.calibrate = gui.add_button(
-                "learn my rest again", visible=live, hint="Look relaxed into the camera for two seconds"
+            self.calibrate = self._add(
+                gui.add_button("learn my rest again", visible=live, hint="Look relaxed into the camera for two seconds")
             )
             self._strip = None
             if scene.clusters is not None:
@@ -49,7 +52,7 @@ class Controls:
                 self._strip = gui.add_image(strip, label="clusters of frames", format="png")
             self._status = gui.add_markdown("")
         with tabs.add_tab("Face"):
-            self.reset = gui.add_button("all sliders to zero")
+            self.reset = self._add(gui.add_button("all sliders to zero"))
             self._expressions = self._expression_sliders(gui)
             self._jaw: list[Any] = []
             with gui.add_folder("joints, degrees", expand_by_default=False):
@@ -68,34 +71,33 @@ class Controls:
         with tabs.add_tab("Picture"):
             self.height = self._watch(gui.add_slider("height, pixels", 128, 1024, 32, 512, hint="At rest"))
             self.adapt = self._watch(gui.add_checkbox("fewer while moving", True, hint="So that movement is fluid"))
-            self.screenshot = gui.add_button("screenshot")
-            self.turn = gui.add_slider("turn, degrees", 30, 360, 10, 90)
-            self.seconds = gui.add_slider("turn, seconds", 2, 20, 1, 6)
-            self.turntable = gui.add_button("turntable to mp4")
+            self.screenshot = self._add(gui.add_button("screenshot"))
+            self.turn = self._add(gui.add_slider("turn, degrees", 30, 360, 10, 90))
+            self.seconds = self._add(gui.add_slider("turn, seconds", 2, 20, 1, 6))
+            self.turntable = self._add(gui.add_button("turntable to mp4"))
 
     def look(self) -> Look:
-        """The state of all widgets. Browsers may have sent anything: what no widget offers counts as what it does."""
-        jaw = tuple(map(within, self._jaw)) or (0.0, 0.0)
-        expression = {name: within(slider) for name, slider in self._expressions.items()}
+        """The state of all widgets."""
+        jaw = tuple(slider.value for slider in self._jaw) or (0.0, 0.0)
         return Look(
-            base=_chosen(self._base, self._bases),  # type: ignore[arg-type]
-            frame=min(int(within(self.frame)), len(self._scene) - 1),
-            expression=tuple((name, value) for name, value in expression.items() if value),
+            base=self._bases[self._base.value],  # type: ignore[arg-type]
+            frame=min(int(self.frame.value), len(self._scene) - 1),
+            expression=tuple((name, slider.value) for name, slider in self._expressions.items() if slider.value),
             jaw=(jaw[0], jaw[1], 0.0),
-            gaze=(within(self._gaze[0]), within(self._gaze[1])),
-            neck=(within(self._neck[0]), within(self._neck[1]), within(self._neck[2])),
+            gaze=(self._gaze[0].value, self._gaze[1].value),
+            neck=(self._neck[0].value, self._neck[1].value, self._neck[2].value),
             soft=self._soft.value,
-            splats=_chosen(self._splats, _SPLATS),  # type: ignore[arg-type]
-            colours=_chosen(self._colours, _COLOURS),  # type: ignore[arg-type]
-            mesh=_chosen(self._mesh, _MESHES),  # type: ignore[arg-type]
-            mesh_opacity=within(self._opacity),
-            background=_rgb(self._background),
+            splats=_SPLATS[self._splats.value],  # type: ignore[arg-type]
+            colours=_COLOURS[self._colours.value],  # type: ignore[arg-type]
+            mesh=_MESHES[self._mesh.value],  # type: ignore[arg-type]
+            mesh_opacity=self._opacity.value,
+            background=tuple(np.asarray(self._background.value) / 255),
         )
 
     def tell(self, status: str) -> None:
         """Show a line below the motion, and where in the clusters the frame is."""
         if self._strip is not None and self._scene.clusters is not None:
-            frame = int(within(self.frame))
+            frame = int(self.frame.value)
             cluster = self._scene.clusters.get(frame)
             status += "\n\nframe in no cluster" if cluster is None else f"\n\nframe in cluster {cluster}"
             self._strip.image = cluster_strip(self._scene.clusters, len(self._scene), frame)
@@ -119,22 +121,29 @@ class Controls:
         for slider in (*self._expressions.values(), *self._jaw, *self._gaze, *self._neck):
             slider.value = 0.0
 
-    def _watch(self, handle: Any) -> Any:
-        handle.on_update(lambda _: self._changed())
+    def offer(self, uuid: str, value: object) -> bool:
+        """Whether a widget can be set to a value by its own means: browsers may send anything for any widget."""
+        return uuid in self._widgets and _offers(self._widgets[uuid], value)
+
+    def _add(self, handle: Any) -> Any:
+        self._widgets[handle._impl.uuid] = handle
         return handle
 
+    def _watch(self, handle: Any) -> Any:
+        # A coroutine: functions would wait for a thread, as many of them as a browser sends changes.
+        async def changed(_: Any) -> None:
+            self._changed()
 
-def within(slider: Any) -> float:
-    """A slider's value, brought into its range; its least where a browser sent none that is a number."""
-    return float(min(slider.max, max(slider.min, slider.value)))
-
-
-def _chosen(dropdown: Any, meanings: dict[str, str]) -> str:
-    """The meaning of what is chosen; of the first there is, where a browser sent none of them."""
-    return meanings.get(dropdown.value, next(iter(meanings.values())))
+        handle.on_update(changed)
+        return self._add(handle)
 
 
-def _rgb(picker: Any) -> tuple[float, float, float]:
-    """A colour in [0, 1]; white where a browser sent none."""
-    value = tuple(min(1.0, max(0.0, part / 255)) for part in picker.value)
-    return (value[0], value[1], value[2]) if len(value) == 3 else (1.0, 1.0, 1.0)
+def _offers(widget: Any, value: object) -> bool:
+    """What a widget holds tells what it is: a checkbox or button, a dropdown, a colour, or a slider."""
+    if isinstance(widget.value, bool):
+        return isinstance(value, bool)
+    if isinstance(widget.value, str):
+        return value in widget.options
+    if isinstance(widget.value, tuple):
+        return isinstance(value, list) and len(value) == 3 and all(0 <= part <= 255 for part in value)
+    return isinstance(value, float) and widget.min <= value <= widget.max

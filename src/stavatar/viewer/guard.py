@@ -63,12 +63,16 @@ class Guard:
 
     Attributes:
         token: the first and only part of the path, new for every server.
+        connections: those that are open.
+        offered: tells of a widget of the page, by its number, and a value whether it can be set to that; nothing can be
+            set until this is given.
     """
 
     def __init__(self, address: Address) -> None:
         self.address = address
         self.token = secrets.token_urlsafe(18)
         self.connections: set[ServerConnection] = set()
+        self.offered: Callable[[str, object], bool] = lambda uuid, value: False
 
     @property
     def url(self) -> str:
@@ -147,7 +151,7 @@ class _Connection(ServerConnection):
             message = await super().recv(decode)
             # While this waits, nothing is read: what the browser sends piles up on its own side.
             await asyncio.sleep(self._allowance.wait(time.monotonic()))
-            clean = accepted(message)
+            clean = accepted(message, self._guard.offered)
             if clean is not None:
                 return clean
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated
 
 import msgspec
@@ -49,11 +50,19 @@ _read = msgspec.msgpack.Decoder(_Camera | _Widget).decode
 _write = msgspec.msgpack.Encoder().encode
 
 
-def accepted(message: object) -> bytes | None:
-    """A message as it is passed on to viser: its known fields, written anew. None if it is not one of these."""
+def accepted(message: object, offered: Callable[[str, object], bool]) -> bytes | None:
+    """A message as it is passed on to viser: its known fields, written anew. None if it is not one of these.
+
+    Args:
+        message: what came.
+        offered: tells of a widget, by its number, and a value whether it can be set to that.
+    """
     if not isinstance(message, bytes):
         return None
     try:
-        return _write(_read(message))
+        content = _read(message)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return None
+    if isinstance(content, _Widget) and not offered(content.uuid, content.updates.value):
+        return None
+    return _write(content)
