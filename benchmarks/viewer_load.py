@@ -24,9 +24,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from scripted_browser import camera, messages, open_page_async, pack, setting
 from websockets.exceptions import ConnectionClosed
 
+from scripted_browser import camera, messages, open_page_async, pack, setting
 from stavatar.evaluation.results import versions
 from stavatar.files import write_json
 
@@ -125,7 +125,9 @@ class _Browser:
 
     def _move(self, slider: dict[str, Any]) -> dict[str, Any]:
         low, high = slider["props"]["min"], slider["props"]["max"]
-        return setting(slider["uuid"], low if slider["props"]["label"] == "height, pixels" else self._dice.uniform(low, high))
+        return setting(
+            slider["uuid"], low if slider["props"]["label"] == "height, pixels" else self._dice.uniform(low, high)
+        )
 
 
 def _address(viewer: subprocess.Popen[str]) -> str:

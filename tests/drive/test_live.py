@@ -114,7 +114,7 @@ class Camera:
     handles = 0
 
     def __init__(self, number):
-        self._file = Path(os.devnull).open() if Camera.plugged else None
+        self._file = Path(os.devnull).open() if Camera.plugged else None  # noqa: SIM115
         Camera.handles += self._file is not None
 
     def isOpened(self):

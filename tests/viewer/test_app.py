@@ -18,7 +18,6 @@ from stavatar.viewer.scene import Scene
 pytest.importorskip("viser", reason="the extra `viewer` is not installed")
 
 from scripted_browser import camera, open_page, pack, setting
-
 from stavatar.viewer import guard
 
 
@@ -151,7 +150,7 @@ def test_no_value_of_a_widget_ends_the_viewer(viewer, looking, monkeypatch, capl
                 assert dict(look.expression)["jawOpen"] == 0.5, "what a slider does offer is taken"
             assert all(-1 <= score <= 1 for _, score in look.expression)
             assert all(abs(angle) <= 30 for angle in (*look.neck, *look.gaze, *look.jaw))
-            assert len(look.background) == 3 and 0 <= min(look.background) and max(look.background) <= 1
+            assert len(look.background) == 3 and min(look.background) >= 0 and max(look.background) <= 1
             assert 128 <= viewer.controls.height.value <= 1024
             viewer._orders.queue.clear()  # of screenshots: buttons are widgets as well
             viewer.step()

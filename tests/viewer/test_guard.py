@@ -18,10 +18,10 @@ from stavatar.viewer.address import Address, listen
 pytest.importorskip("viser", reason="the extra `viewer` is not installed")
 
 import websockets.asyncio.server
-from scripted_browser import PROTOCOL, camera, open_page, pack, setting, unpack
 from viser._messages import Message
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
+from scripted_browser import PROTOCOL, camera, open_page, pack, setting, unpack
 from stavatar.viewer import guard as guarding
 from stavatar.viewer.guard import Allowance, Guard, start_server
 from stavatar.viewer.messages import MOST_BYTES, accepted
@@ -90,7 +90,9 @@ def test_whoever_knows_the_token_gets_the_page_and_a_connection(site):
     wait_until(lambda: not site.guard.connections)
 
 
-@pytest.mark.parametrize("token", ["", "/", "/wrong/", "/{}x/", "/{}/../x", "//", "/?token={}", "/%2e%2e/", "/{}/index.html"])
+@pytest.mark.parametrize(
+    "token", ["", "/", "/wrong/", "/{}x/", "/{}/../x", "//", "/?token={}", "/%2e%2e/", "/{}/index.html"]
+)
 def test_nobody_gets_in_without_the_token(site, token):
     path = token.format(site.guard.token) or "/"
     status, _, body = ask(site.url, path=path)
@@ -108,7 +110,9 @@ def test_every_server_has_a_token_of_its_own():
     address.listening.close()
 
 
-@pytest.mark.parametrize("origin", ["http://evil.example", "null", "http://127.0.0.1:1", "https://127.0.0.1", "file://"])
+@pytest.mark.parametrize(
+    "origin", ["http://evil.example", "null", "http://127.0.0.1:1", "https://127.0.0.1", "file://"]
+)
 def test_pages_from_elsewhere_are_refused(site, origin):
     assert ask(site.url, Origin=origin)[0] == 403
     with pytest.raises(InvalidStatus, match="403"), open_page(site.url, origin=origin):
@@ -122,7 +126,9 @@ def test_programs_without_an_origin_and_encrypting_proxies_are_let_in(site):
             assert unpack(page.recv(timeout=20))
 
 
-@pytest.mark.parametrize("host", ["evil.example", "evil.example:8080", "127.0.0.1.evil.example", "localhost@evil", "", None])
+@pytest.mark.parametrize(
+    "host", ["evil.example", "evil.example:8080", "127.0.0.1.evil.example", "localhost@evil", "", None]
+)
 def test_a_name_that_is_not_ours_is_refused(site, host):
     """What a browser would send after a stranger's name was made to lead here."""
     status, _, body = ask(site.url, Host=host, Origin=host and f"http://{host}")
@@ -142,7 +148,15 @@ def test_names_of_an_exposed_server(monkeypatch):
         assert address.exposed
         assert address.url == f"http://127.0.0.1:{address.port}"
         assert address.url_elsewhere == f"http://gpu01:{address.port}"
-        ours = ("gpu01", "GPU01:80", "gpu01.lab.example:8080", "gpu01.local", "192.168.1.7:8080", "[fe80::1]:80", "localhost")
+        ours = (
+            "gpu01",
+            "GPU01:80",
+            "gpu01.lab.example:8080",
+            "gpu01.local",
+            "192.168.1.7:8080",
+            "[fe80::1]:80",
+            "localhost",
+        )
         assert [name for name in ours if not address.goes_by(name)] == []
         assert [name for name in ("evil.example", "x.gpu01", "gpu01:x", "gpu01/", "") if address.goes_by(name)] == []
     with socket.create_server(("127.0.0.1", 0)) as listening:
@@ -158,7 +172,15 @@ def test_no_path_reaches_the_file_system(site, monkeypatch):
     answer = site.guard.before(lambda _, request: asked.append(request.path) or page)
     refusing = SimpleNamespace(respond=lambda status, text: None)
     headers = guarding.websockets.Headers({"Host": f"127.0.0.1:{site.guard.address.port}"})
-    for tail in ("/", "", "/?file=../../etc/passwd", "/../../etc/passwd", "/%2e%2e/%2e%2e/etc/passwd", "/C:/secret", "//etc"):
+    for tail in (
+        "/",
+        "",
+        "/?file=../../etc/passwd",
+        "/../../etc/passwd",
+        "/%2e%2e/%2e%2e/etc/passwd",
+        "/C:/secret",
+        "//etc",
+    ):
         answer(refusing, guarding.Request(f"/{site.guard.token}{tail}", headers))
     assert asked == ["/"] * 3
     for path in ("/../../../../etc/passwd", "/%2e%2e/%2e%2e/etc/passwd", "/..\\..\\etc\\passwd"):
@@ -321,7 +343,9 @@ def test_a_viser_that_does_not_take_the_guard_is_not_served(monkeypatch):
     """As if another version of viser got at its server in another way."""
     guard = Guard(listen("127.0.0.1", 0))
     plain = websockets.asyncio.server.serve
-    monkeypatch.setattr(guarding, "websockets", SimpleNamespace(asyncio=SimpleNamespace(server=SimpleNamespace(serve=plain))))
+    monkeypatch.setattr(
+        guarding, "websockets", SimpleNamespace(asyncio=SimpleNamespace(server=SimpleNamespace(serve=plain)))
+    )
     with pytest.raises(InputError, match="cannot be guarded"):
         start_server(guard, "test")
     guard.address.listening.close()
@@ -337,7 +361,11 @@ def test_the_next_free_port_is_taken():
 
 @pytest.mark.parametrize(
     ("host", "complaint"),
-    [("203.0.113.9", "nothing can be served at 203.0.113.9"), ("no.such.name.invalid", "served at no.such"), ("", "empty")],
+    [
+        ("203.0.113.9", "nothing can be served at 203.0.113.9"),
+        ("no.such.name.invalid", "served at no.such"),
+        ("", "empty"),
+    ],
 )
 def test_an_address_that_is_not_this_machines_is_told(host, complaint):
     with pytest.raises(InputError, match=complaint):

@@ -70,7 +70,7 @@ def _device(number: int) -> Generator[LivePicture | None, None, None]:
         )
     try:
         while True:
-            taken, bgr = device.read() if device is not None else (False, None)
+            taken, bgr = device.read() if device is not None else (False, np.empty(0))
             if taken:
                 yield LivePicture(time.monotonic(), cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB))
                 continue

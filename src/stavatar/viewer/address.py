@@ -86,7 +86,9 @@ def listen(host: str, port: int) -> Address:
             if error.errno == errno.EADDRINUSE:
                 continue
             if error.errno == errno.EACCES:
-                raise InputError(f"port {number} is reserved on this machine: name one above 1023 with --port") from error
+                raise InputError(
+                    f"port {number} is reserved on this machine: name one above 1023 with --port"
+                ) from error
             raise InputError(
                 f"nothing can be served at {host} ({error.strerror}): name an address of this machine with --host"
             ) from error

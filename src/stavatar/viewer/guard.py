@@ -210,7 +210,7 @@ def _given_to_viser(guard: Guard) -> Iterator[list[bool]]:
             super().__init__(handler, **options)
             taken.append(True)
 
-    websockets.asyncio.server.serve = Guarded  # type: ignore[misc]
+    websockets.asyncio.server.serve = Guarded  # type: ignore[assignment, misc]
     try:
         yield taken
     finally:
