@@ -127,7 +127,9 @@ def stated(facts: metadata.PackageMetadata) -> str:
     expression = facts.get("License-Expression")
     if expression:
         return expression
-    classifiers = [text.split(" :: ")[-1] for text in facts.get_all("Classifier") or [] if text.startswith("License ::")]
+    classifiers = [
+        text.split(" :: ")[-1] for text in facts.get_all("Classifier") or [] if text.startswith("License ::")
+    ]
     words = (facts.get("License") or "").strip()
     if "\n" not in words and acceptable(SPOKEN.get(words, words)):
         return SPOKEN.get(words, words)

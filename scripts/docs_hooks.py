@@ -13,11 +13,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import dependency_licences
 import typer
 from pymdownx.superfences import fence_code_format
 from typer.cli import get_docs_for_click
 
+import dependency_licences
 from stavatar import assets, cli, config
 
 ROOT = Path(__file__).resolve().parents[1]

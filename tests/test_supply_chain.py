@@ -9,12 +9,13 @@ import tomllib
 from email.message import Message
 from pathlib import Path
 
-import dependency_licences
-import lock_requirements
 import pytest
-from dependency_licences import acceptable, stated
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+
+import dependency_licences
+import lock_requirements
+from dependency_licences import acceptable, stated
 
 ROOT = Path(__file__).parents[1]
 
@@ -25,7 +26,10 @@ def lock_entries() -> dict[str, tuple[str, list[str]]]:
     for entry in re.findall(r"^\w.*(?:\n[ \t].*)*", lock_requirements.LOCK.read_text(encoding="utf-8"), re.MULTILINE):
         name, version = re.match(r"([\w.-]+)==([\w.]+)", entry).groups()
         before = entries.get(canonicalize_name(name), ("", []))
-        versions, hashes = f"{before[0]} {version}".strip(), before[1] + re.findall(r"--hash=sha256:([0-9a-f]{64})\b", entry)
+        versions, hashes = (
+            f"{before[0]} {version}".strip(),
+            before[1] + re.findall(r"--hash=sha256:([0-9a-f]{64})\b", entry),
+        )
         entries[canonicalize_name(name)] = versions, hashes
     return entries
 
@@ -59,7 +63,9 @@ def test_everything_that_is_asked_for_is_in_the_lock():
 
 def test_torch_and_its_cuda_packages_are_left_to_the_machine():
     assert [name for name in lock_entries() if re.match("torch$|triton|nvidia-|cuda-", name)] == []
-    text = "torch==2.1 \\\n    --hash=sha256:1\nnvidia-cudnn-cu13==9 ; sys_platform == 'linux' \\\n    --hash=sha256:2\n"
+    text = (
+        "torch==2.1 \\\n    --hash=sha256:1\nnvidia-cudnn-cu13==9 ; sys_platform == 'linux' \\\n    --hash=sha256:2\n"
+    )
     kept = "torchlight==1 \\\n    --hash=sha256:3\n    --hash=sha256:4\nzstandard==1 \\\n    --hash=sha256:5\n"
     assert lock_requirements.without_torch(text + kept) == kept
 
@@ -91,7 +97,9 @@ def write_wheel(path: Path, name: str) -> None:
         wheel.writestr(f"{name}.py", "")
         folder = f"{name}-1.0.dist-info"
         wheel.writestr(f"{folder}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
-        wheel.writestr(f"{folder}/WHEEL", "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        wheel.writestr(
+            f"{folder}/WHEEL", "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+        )
         wheel.writestr(f"{folder}/RECORD", "")
 
 
