@@ -2,9 +2,9 @@
 
     make lock        # or: python scripts/lock_requirements.py
 
-Versions are those of constraints.txt, and the newest that fit for what is not in there. Hashes are those of all archives
-of a version, so that the file holds for every platform and Python. Resolving and hashing are done by uv, which this
-program calls; it needs the network.
+Versions are those of constraints.txt, and the newest that fit for what is not in there. Hashes are those of all
+archives of a version, so that the file holds for every platform and Python. Resolving and hashing are done by uv, which
+this program calls; it needs the network.
 
 torch and what it brings of CUDA stay out: which build of torch suits depends on the machine, and every build has other
 hashes. It is pinned by version, in constraints.txt.
@@ -33,12 +33,11 @@ _TORCHS_OWN = re.compile(r"(torch|triton|nvidia-.*|cuda-.*)==")
 
 def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
-        tools, pins, out = (Path(folder) / name for name in ("tools.in", "pins.txt", "out.txt"))
+        tools, out = Path(folder) / "tools.in", Path(folder) / "out.txt"
         tools.write_text("\n".join(TOOLS) + "\n")
-        pins.write_text(CONSTRAINTS.read_text(encoding="utf-8"), encoding="utf-8")
         command = [sys.executable, "-m", "uv", "pip", "compile", "--quiet", "--universal", "--python-version=3.11"]
         command += ["--generate-hashes", "--no-header", "--no-annotate", "--no-emit-index-url", "--no-emit-find-links"]
-        command += ["--extra=dev", "--extra=docs", f"--constraint={pins}", f"--output-file={out}"]
+        command += ["--extra=dev", "--extra=docs", f"--constraint={CONSTRAINTS}", f"--output-file={out}"]
         command += [str(ROOT / "pyproject.toml"), str(tools)]
         done = subprocess.run(command, check=False)
         if done.returncode != 0:

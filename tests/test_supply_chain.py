@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 import subprocess
 import sys
 import tomllib
+import zipfile
 from email.message import Message
 from pathlib import Path
 
@@ -82,7 +84,7 @@ def test_pip_refuses_an_archive_whose_hash_is_another(tmp_path):
     pinned = tmp_path / "requirements.lock"
     pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-index", "--no-deps", "--require-hashes", "--target"]
     pip += [str(tmp_path / "site"), "--find-links", str(tmp_path), "--requirement", str(pinned)]
-    digest = __import__("hashlib").sha256(wheel.read_bytes()).hexdigest()
+    digest = hashlib.sha256(wheel.read_bytes()).hexdigest()
     for sha256, installed in (("0" * 64, False), (digest, True)):
         pinned.write_text(f"somebody==1.0 --hash=sha256:{sha256}\n")
         done = subprocess.run(pip, capture_output=True, text=True, check=False)
@@ -91,15 +93,11 @@ def test_pip_refuses_an_archive_whose_hash_is_another(tmp_path):
 
 
 def write_wheel(path: Path, name: str) -> None:
-    import zipfile
-
     with zipfile.ZipFile(path, "w") as wheel:
         wheel.writestr(f"{name}.py", "")
         folder = f"{name}-1.0.dist-info"
         wheel.writestr(f"{folder}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
-        wheel.writestr(
-            f"{folder}/WHEEL", "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
-        )
+        wheel.writestr(f"{folder}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
         wheel.writestr(f"{folder}/RECORD", "")
 
 

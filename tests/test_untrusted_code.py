@@ -81,10 +81,10 @@ def _imported(tree: ast.AST) -> dict[str, str]:
     names = {}
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
-            names |= {
-                alias.asname or alias.name.split(".")[0]: (alias.asname and alias.name) or alias.name.split(".")[0]
-                for alias in node.names
-            }
+            for alias in node.names:
+                # ``import a.b`` makes ``a`` known, ``import a.b as c`` makes ``c`` a name of ``a.b``
+                first = alias.name.split(".")[0]
+                names[alias.asname or first] = alias.name if alias.asname else first
         elif isinstance(node, ast.ImportFrom):
             names |= {alias.asname or alias.name: f"{node.module}.{alias.name}" for alias in node.names}
     return names
