@@ -45,6 +45,7 @@ SPOKEN = {
 
 REVIEWED = {
     "gsplat": ("Apache-2.0", "the LICENSE file of its release 1.5.3"),
+    "ray": ("Apache-2.0", "its package states it, where it is installed"),
     "ninja": ("Apache-2.0", "the licence of the program and of its package"),
 }
 """Package -> (licence, why that is known), for packages that are not installed everywhere, or do not tell."""
