@@ -171,6 +171,7 @@ def test_only_known_programs_are_started():
             calls.add(relative(file))
     assert calls == {
         "ablation/runs.py",  # ourselves, with the folder of a trial
+        "batch/local.py",  # ourselves, with a temporary file of ours
         "assets.py",  # pip: requirements of ours
         "evaluation/results.py",  # git, in our own checkout
     }
