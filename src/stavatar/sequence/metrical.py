@@ -24,7 +24,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from stavatar.errors import InputError
+from stavatar.errors import InputError, reason
+from stavatar.files import require_file
 from stavatar.head.parameters import HeadParameters
 from stavatar.progress import stage
 from stavatar.rotations import matrix_to_axis_angle
@@ -37,6 +38,8 @@ SUFFIX = ".frame"
 HEAD = "flame-2020"
 MOST_BYTES = 32 << 20
 """Of one checkpoint, unpacked; the tracker's have some kilobytes."""
+MOST_PICKLED = 128 << 10
+"""Of its pickle: one can ask for thousands of copies of what it holds, and even these then fit into memory."""
 
 _reconstruct = np.empty(0).__reduce__()[0]  # makes the empty array that a pickled one is filled into
 _ALLOWED: list[Any] = [
@@ -146,10 +149,16 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     Raises:
         InputError: the file cannot be read, or asks for anything else; nothing of it is run.
     """
+    require_file(path, most_bytes=MOST_BYTES)
     try:
         with zipfile.ZipFile(path) as archive:
-            if sum(member.file_size for member in archive.infolist()) > MOST_BYTES:
+            members = archive.infolist()
+            if sum(member.file_size for member in members) > MOST_BYTES:
                 raise InputError(f"{path} unpacks to more than {MOST_BYTES >> 20} MiB, which no checkpoint has")
+            if sum(member.file_size for member in members if member.filename.endswith(".pkl")) > MOST_PICKLED:
+                raise InputError(
+                    f"{path} holds a pickle of more than {MOST_PICKLED >> 10} KiB, which no checkpoint has"
+                )
         with torch.serialization.safe_globals(_ALLOWED):
             content = torch.load(path, map_location="cpu", weights_only=True)
     except InputError:
@@ -161,9 +170,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
                 f"{path} asks for the Python object {wanted[1]}, which no tracked frame needs: it is refused, and "
                 "nothing in it was run"
             ) from error
-        raise InputError(
-            f"{path} cannot be read as a torch file of arrays: {str(error).splitlines()[0][:200]}"
-        ) from error
+        raise InputError(f"{path} cannot be read as a torch file of arrays: {reason(error)}") from error
     if not isinstance(content, dict):
         raise InputError(f"{path} must hold a dictionary")
     return content
