@@ -587,7 +587,7 @@ SEQUENCES = [
     Case(
         "a frame rate of zero",
         TRAIN,
-        "sequence/transforms.json: stavatar.fps must be positive",
+        "sequence/transforms.json: stavatar.fps must be positive, and at most 1000",
         with_sequence(made.in_json("transforms.json", lambda content: content["stavatar"].update(fps=0))),
     ),
     Case(

@@ -32,6 +32,7 @@ FOLDER_FPS = 25.0
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
 
+_SLOWEST, _FASTEST = 0.1, 1000.0  # frames per second
 _HDR_TRANSFERS = (16, 18)
 """Transfer curves PQ and HLG, as ITU-T H.273 numbers them."""
 
@@ -311,8 +312,9 @@ class Shot:
 
     @property
     def fps(self) -> float:
-        """Mean rate of the frames that are used."""
-        return float((len(self) - 1) / (self.seconds[-1] - self.seconds[0]))
+        """Mean rate of the frames that are used; :data:`FOLDER_FPS` where the times give no rate of a camera."""
+        rate = float((len(self) - 1) / (self.seconds[-1] - self.seconds[0]))
+        return rate if _SLOWEST <= rate <= _FASTEST else FOLDER_FPS
 
     def frames(self) -> Iterator[Frame]:
         """Decode the shot's frames once more, one after the other."""

@@ -48,6 +48,7 @@ from stavatar.sequence.untrusted import (
 )
 
 FORMAT = 1
+MOST_FPS = 1000.0
 EXTRAS = "stavatar"
 FOREIGN_HEAD = "flame-2023"
 """The head model that a folder without our extra fields belongs to: VHAP exports FLAME 2023."""
@@ -315,8 +316,8 @@ def _read_extras(path: Path, main: dict[str, Any], dataset: Dataset) -> None:
             f"{path}: {EXTRAS}.format is {version}, and this stavatar reads {FORMAT}: use the one it is from"
         )
     dataset.fps = number(path, EXTRAS, extras, "fps")
-    if dataset.fps <= 0:
-        raise InputError(f"{path}: {EXTRAS}.fps must be positive")
+    if not 0 < dataset.fps <= MOST_FPS:
+        raise InputError(f"{path}: {EXTRAS}.fps must be positive, and at most {MOST_FPS:g}")
     ids = field(path, EXTRAS, extras, "frame_ids", list)
     if len(ids) != frames or any(type(value) is not int or not 0 <= value < 1 << 62 for value in ids):
         raise InputError(f"{path}: {EXTRAS}.frame_ids must be {frames} integers, one per picture")
