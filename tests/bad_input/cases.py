@@ -750,6 +750,12 @@ FORMATS = [
         with_format("nerface", made.in_frame(0, "transforms_train.json", transform_matrix=[[0] * 4] * 4)),
     ),
     Case(
+        "metrical: a jaw whose rotation is none",
+        "data inspect data",
+        "data/checkpoint/00001.frame: jaw must hold the first two rows of rotation matrices",
+        with_format("metrical", made.in_checkpoint("jaw", np.zeros((1, 6), np.float32))),
+    ),
+    Case(
         "metrical: a checkpoint that calls os.system",
         "data inspect data",
         "data/checkpoint/00001.frame asks for the Python object eval, which no tracked frame needs: it is refused, "

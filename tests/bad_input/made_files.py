@@ -343,6 +343,19 @@ def npy_announcing(shape: str) -> bytes:
     return written.getvalue()
 
 
+def in_checkpoint(name: str, value: np.ndarray) -> Callable[[Path], None]:
+    """Set an array of a metrical tracker's checkpoint."""
+    import torch
+
+    def apply(folder: Path) -> None:
+        path = folder / "checkpoint/00001.frame"
+        content = torch.load(path, weights_only=False)  # made by the tests themselves
+        content["flame"][name] = value
+        torch.save(content, path)
+
+    return apply
+
+
 # ------------------------------------------------------------------------------------------------------------- avatars
 
 

@@ -123,6 +123,10 @@ def _read_frame(path: Path, width: int, height: int) -> tuple[dict[str, np.ndarr
         name: checked_array(path, flame, name, (1, wide))
         for name, wide in {"exp": None, "shape": None, "jaw": 6, "eyes": 12}.items()
     }
+    for name in ("jaw", "eyes"):
+        rows = frame[name].astype(np.float64).reshape(-1, 2, 3)
+        if np.abs(rows).max() > 10 or np.linalg.norm(np.cross(rows[:, 0], rows[:, 1]), axis=1).min() < 1e-3:
+            raise InputError(f"{path}: {name} must hold the first two rows of rotation matrices")
     if "eyelids" in flame:
         frame["eyelids"] = checked_array(path, flame, "eyelids", (1, 2))
     pose = np.eye(4)
