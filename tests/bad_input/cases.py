@@ -18,6 +18,8 @@ import numpy as np
 import torch
 from made_files import Make, with_avatar, with_format, with_sequence
 
+from stavatar.evaluation.results_file import FORMAT as RESULTS_FORMAT
+
 
 @dataclass(frozen=True)
 class Case:
@@ -846,8 +848,7 @@ AVATARS = [
     Case(
         "an unknown setting",
         RENDER,
-        "avatar/avatar.yaml: network: 'depth' is not a setting; known are enabled, uv_size, width, encoder, "
-        "reference, init, local_branch, displacement, offset_frame, position_range, scale_range",
+        "avatar/avatar.yaml: network: 'depth' is not a setting; known are …",
         with_avatar(made.in_yaml(lambda content: content["config"]["network"].update(depth=3))),
     ),
     Case(
@@ -946,22 +947,19 @@ RUNS = [
     Case(
         "results of another version",
         "compare run/results.json",
-        "run/results.json has another format than stavatar-results-2: write it anew with `stavatar evaluate`",
+        "run/results.json has another format than …: write it anew with `stavatar evaluate`",
         made.text("run/results.json", json.dumps({"metrics": {}, "format": "old"})),
     ),
     Case(
         "results without most of their fields",
         "compare run/results.json",
         "run/results.json lacks name",
-        made.text("run/results.json", json.dumps({"metrics": {}, "format": "stavatar-results-2"})),
+        made.text("run/results.json", json.dumps({"metrics": {}, "format": RESULTS_FORMAT})),
     ),
     Case(
         "settings with an unknown field",
         RESUME,
-        "out/config.yaml: training: 'speed' is not a setting; known are epochs, steps, batch, network_start, seed, "
-        "graphs, precision, lr_network, lr_position, lr_position_final, lr_color, lr_opacity, lr_scale, "
-        "lr_rotation, decay, decay_start, sh_interval, ssim, lpips, lpips_start, offset_scale, offset_color, "
-        "position, scale, checkpoint_seconds",
+        "out/config.yaml: training: 'speed' is not a setting; known are …",
         made.with_run(made.replaced("config.yaml", "training: {speed: 9}\n")),
     ),
     Case(

@@ -31,7 +31,7 @@ from stavatar.progress import stage
 from stavatar.rotations import matrix_to_axis_angle
 from stavatar.sequence.dataset import Dataset, Lens, View
 from stavatar.sequence.pictures import find_masks, find_pictures
-from stavatar.sequence.untrusted import DataFolder, Faults, checked_array, number_in, picture_head, rigid
+from stavatar.sequence.untrusted import MOST, DataFolder, Faults, checked_array, number_in, picture_head, rigid
 
 FOLDER = "checkpoint"
 SUFFIX = ".frame"
@@ -144,6 +144,8 @@ def _read_frame(path: Path, width: int, height: int) -> tuple[dict[str, np.ndarr
     scale = factor[1]  # pictures may be larger copies of those the tracker saw
     focal = float(matrix[0, 0] * scale), float(matrix[1, 1] * scale)
     center = float(matrix[0, 2] * scale), float(matrix[1, 2] * scale)
+    if not max(map(abs, focal + center)) < MOST:
+        raise InputError(f"{path}: opencv.K and img_size give no camera: the focal length is {focal[0]:g} pixels")
     return frame, Lens(rigid(path, "opencv.R and t", pose), focal, center)
 
 
