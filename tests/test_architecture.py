@@ -20,15 +20,17 @@ ALLOWED: dict[str, set[str]] = {
     "block_solver": {"errors"},
     "progress": set(),
     "files": {"errors"},
+    "arrays": {"errors", "files"},
+    "containers": {"errors", "files"},
     "config": {"errors", "files"},
     "assets": {"errors", "files", "progress"},
     "mesh": {"camera"},
     # what is posed, what is drawn, what was seen
-    "head": {"assets", "errors", "files", "rotations"},
+    "head": {"arrays", "assets", "errors", "files", "rotations"},
     "splat": {"camera", "errors", "rotations"},
-    "sequence": {"camera", "errors", "files", "head", "progress", "rotations"},
+    "sequence": {"arrays", "camera", "errors", "files", "head", "progress", "rotations"},
     # video in, sequence out
-    "capture": {"assets", "errors", "files", "head", "progress"},
+    "capture": {"assets", "containers", "errors", "files", "head", "progress"},
     "synth": {"camera", "capture", "errors", "files", "head", "mesh", "progress", "rotations", "sequence"},
     "embedding": {"assets", "camera", "errors", "files", "head", "mesh", "synth"},
     "tracking": {"block_solver", "camera", "capture", "errors", "head", "progress", "rotations", "sequence"},
@@ -48,21 +50,21 @@ ALLOWED: dict[str, set[str]] = {
     },
     "refinement": {"alignment", "config", "head", "progress", "sequence", "training"},
     # data sets of other programs, in and out
-    "data": {"assets", "capture", "errors", "head", "sequence"},
+    "data": {"assets", "capture", "errors", "files", "head", "sequence"},
     "export": {
         *("avatar", "camera", "config", "errors", "evaluation", "files", "head", "progress", "rotations", "sequence"),
         "splat",
     },
     # avatar in, pictures out
     "rendering": {"avatar", "camera", "capture", "errors", "files", "head", "progress"},
-    "drive": {"avatar", "capture", "data", "errors", "head", "progress", "rotations", "sequence", "tracking"},
+    "drive": {"avatar", "capture", "data", "errors", "files", "head", "progress", "rotations", "sequence", "tracking"},
     "viewer": {
         *("avatar", "camera", "capture", "drive", "errors", "files", "head", "mesh", "progress", "rendering"),
         "rotations",
     },
     # everything put together
     "run": {"config", "errors", "files"},
-    "report": {"config", "errors", "evaluation", "files", "run"},
+    "report": {"config", "containers", "errors", "evaluation", "files", "run"},
     "doctor": {"assets", "config", "errors", "head"},
     "run_pictures": {"avatar", "errors", "evaluation", "files", "head", "run", "sequence"},
     "pipeline": {
@@ -95,8 +97,7 @@ ALLOWED: dict[str, set[str]] = {
     },
     "cli": {
         *("ablation", "assets", "batch", "bench", "config", "data", "doctor", "drive", "errors", "export", "files"),
-        "pipeline",
-        *("rendering", "report", "run", "viewer"),
+        *("pipeline", "progress", "rendering", "report", "run", "viewer"),
     },
     "__main__": {"cli"},
 }

@@ -5,6 +5,7 @@ import stat
 
 import pytest
 
+from stavatar import files
 from stavatar.errors import InputError
 from stavatar.files import atomic_path, read_json, write_json
 
@@ -54,3 +55,67 @@ def test_a_file_larger_than_the_limit_is_not_read(tmp_path):
     (tmp_path / "a.json").write_text("[" + "1," * 600_000 + "1]")
     with pytest.raises(InputError, match="larger than"):
         read_json(tmp_path / "a.json", most_bytes=1 << 20)
+
+
+# -------------------------------------------------------------------------------------------------------------- reading
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("[" * 200_000, "is nested too deep"),
+        ("[" + "1," * 100 + "1]", "holds more than 100 values"),
+        ("9" * 5000, "cannot be read as JSON"),
+        ("\ufeff\x00", "cannot be read as JSON"),
+        ('{"a": 1}' + " " * 5000, "is larger than 2 KiB"),
+    ],
+    ids=["nested", "many values", "a huge number", "no JSON", "large"],
+)
+def test_json_that_is_not_read(tmp_path, monkeypatch, content, message):
+    path = tmp_path / "x.json"
+    path.write_text(content)
+    monkeypatch.setattr(files, "MOST_JSON_VALUES", 100 if "values" in message else 10**6)
+    with pytest.raises(InputError, match=message):
+        files.read_json(path, most_bytes=2048 if "larger" in message else 1 << 20)
+
+
+def test_json_that_must_be_an_object(tmp_path):
+    (tmp_path / "x.json").write_text("[]")
+    with pytest.raises(InputError, match=r"x\.json must hold a JSON object"):
+        files.read_json_object(tmp_path / "x.json")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a: &a [1]\nb: *a", "uses aliases"),
+        ("a: !!python/name:os.system", "could not determine a constructor"),
+        ("a: 2001-99-99", "month must be in 1..12"),
+        ("[" * 5000, "nested too deep"),
+        ("a: !!timestamp soon", "NoneType"),
+        ("a: [", "expected"),
+    ],
+)
+def test_yaml_that_is_not_read(text, message):
+    with pytest.raises(InputError, match=f"settings is not YAML.*{message}"):
+        files.parse_yaml(text, "settings")
+
+
+def test_yaml_as_it_is_meant():
+    assert files.parse_yaml("a: {b: [1, 2.5, x, null, true]}", "settings") == {"a": {"b": [1, 2.5, "x", None, True]}}
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")
+def test_a_pipe_is_not_waited_on(tmp_path):
+    os.mkfifo(tmp_path / "x.json")
+    with pytest.raises(InputError, match=r"x\.json is no ordinary file"):
+        files.read_json(tmp_path / "x.json")
+
+
+def test_results_stay_out_of_what_is_read(tmp_path):
+    (tmp_path / "in").mkdir()
+    for out in (tmp_path / "in", tmp_path / "in" / "deep" / "out", tmp_path / "x" / ".." / "in" / "out"):
+        with pytest.raises(InputError, match="which is read: choose an output folder outside of it"):
+            files.require_apart(out, tmp_path / "in")
+    files.require_apart(tmp_path / "inside", tmp_path / "in")
+    files.require_apart(tmp_path, tmp_path / "in")

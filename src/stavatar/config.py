@@ -18,7 +18,7 @@ from typing import Any, Literal
 import yaml
 
 from stavatar.errors import InputError
-from stavatar.files import write_text
+from stavatar.files import parse_yaml, read_yaml, write_text
 
 
 def _check_range(name: str, value: float | None, low: float, high: float = math.inf, *, open_low: bool = False) -> None:
@@ -77,7 +77,7 @@ class NetworkConfig:
 
     def __post_init__(self) -> None:
         _check_range("network.uv_size", self.uv_size, 16, 2048)
-        _check_range("network.width", self.width, 0, 8, open_low=True)
+        _check_range("network.width", self.width, 0, 4, open_low=True)
         _check_range("network.position_range", self.position_range, 0)
         _check_range("network.scale_range", self.scale_range, 0, 20)
 
@@ -98,7 +98,7 @@ class GaussiansConfig:
         _check_range("gaussians.scale", self.scale, 0, open_low=True)
         _check_range("gaussians.thickness", self.thickness, 0, open_low=True)
         _check_range("gaussians.opacity", self.opacity, 1e-4, 1 - 1e-4)
-        _check_range("gaussians.seeds", self.seeds, 0)
+        _check_range("gaussians.seeds", self.seeds, 0, 1_000_000)
         _check_range("gaussians.sh_degree", self.sh_degree, 0, 3)
 
 
@@ -125,7 +125,7 @@ class PoseConfig:
             _check_range(f"pose.{name}", getattr(self, name), 0)
         _check_range("pose.decay", self.decay, 0, 1, open_low=True)
         _check_range("pose.neighbours", self.neighbours, 0, 1)
-        _check_range("pose.iterations", self.iterations, 1)
+        _check_range("pose.iterations", self.iterations, 1, 1000)
         for moment in self.passes:
             _check_range("pose.passes", moment, 0, 1)
 
@@ -157,7 +157,7 @@ class ScheduleConfig:
             raise InputError("schedule.clusters must name at least one number")
         for count in self.clusters:
             _check_range("schedule.clusters", count, 1, 1000)
-        _check_range("schedule.components", self.components, 1)
+        _check_range("schedule.components", self.components, 1, 1000)
         if len(self.weights) != 3:
             raise InputError("schedule.weights must be three numbers: of expression, pose and translation")
         for weight in self.weights:
@@ -186,8 +186,9 @@ class DensityConfig:
     def __post_init__(self) -> None:
         for name in ("error_ssim", "clone_peaks", "split_size", "prune_opacity"):
             _check_range(f"density.{name}", getattr(self, name), 0, 1)
-        for name in ("clone_mean", "clone_most", "gradient", "most"):
+        for name in ("clone_mean", "clone_most", "gradient"):
             _check_range(f"density.{name}", getattr(self, name), 0)
+        _check_range("density.most", self.most, 0, 10_000_000)
         _check_range("density.extent", self.extent, 0, open_low=True)
 
 
@@ -225,9 +226,10 @@ class TrainingConfig:
     checkpoint_seconds: float = 60.0
 
     def __post_init__(self) -> None:
-        _check_range("training.epochs", self.epochs, 0, open_low=True)
-        _check_range("training.steps", self.steps, 1)
-        _check_range("training.batch", self.batch, 1)
+        _check_range("training.epochs", self.epochs, 0, 1000, open_low=True)
+        _check_range("training.steps", self.steps, 1, 10_000_000)
+        _check_range("training.batch", self.batch, 1, 1024)
+        _check_range("training.seed", self.seed, 0, (1 << 63) - 1)
         _check_range("training.sh_interval", self.sh_interval, 1)
         _check_range("training.decay", self.decay, 0, 1, open_low=True)
         for name in ("network_start", "decay_start", "lpips_start", "ssim"):
@@ -340,16 +342,13 @@ def override(config: Config, assignments: list[str]) -> Config:
         known = tree.get(section)
         if not separator or not isinstance(known, dict) or name not in known:
             raise InputError(f"--set {assignment}: expected section.field=value with a field of the configuration")
-        try:
-            known[name] = yaml.safe_load(text)
-        except yaml.YAMLError as error:
-            raise InputError(f"--set {assignment}: the value is not YAML") from error
+        known[name] = parse_yaml(text, f"--set {assignment}: the value")
     return from_dict(tree, source="--set")
 
 
 def from_dict(tree: dict[str, Any], *, source: str) -> Config:
     """Build a configuration from plain data, checking every field's name and type; `source` goes into errors."""
-    return typing.cast(Config, _build(Config, tree, source))
+    return typing.cast(Config, _build(Config, tree, source, source))
 
 
 def save(config: Config, path: Path) -> None:
@@ -374,29 +373,26 @@ def load(path: Path) -> Config:
     Raises:
         InputError: the file is missing, not YAML, or has an unknown field or a value of the wrong type.
     """
-    try:
-        tree = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
-        raise InputError(f"{path} is not YAML: {str(error).splitlines()[0]}") from error
-    return from_dict(tree, source=str(path))
+    return from_dict(read_yaml(path), source=str(path))
 
 
-def _build(kind: type, tree: Any, source: str) -> Any:
+def _build(kind: type, tree: Any, source: str, origin: str) -> Any:
     if not isinstance(tree, dict):
         raise InputError(f"{source}: expected a mapping of settings, found {type(tree).__name__}")
     hints = typing.get_type_hints(kind)
     values = {}
     for name, value in tree.items():
         if name not in hints:
-            raise InputError(f"{source}: {name!r} is not a setting; known are {', '.join(hints)}")
+            raise InputError(f"{source}: {_shown(name)} is not a setting; known are {', '.join(hints)}")
         hint = hints[name]
         if dataclasses.is_dataclass(hint):
-            values[name] = _build(typing.cast(type, hint), value, f"{source}: {name}")
+            values[name] = _build(typing.cast(type, hint), value, f"{source}: {name}", origin)
         else:
             values[name] = _checked(hint, value, f"{source}: {name}")
-    return kind(**values)
+    try:
+        return kind(**values)
+    except InputError as error:  # of a value out of range, which a section names in full
+        raise InputError(f"{origin}: {error}") from error
 
 
 def _checked(hint: Any, value: Any, source: str) -> Any:
@@ -405,20 +401,30 @@ def _checked(hint: Any, value: Any, source: str) -> Any:
     if origin is Literal:
         if value in arguments:
             return value
-        raise InputError(f"{source} must be one of {', '.join(map(str, arguments))}, not {value!r}")
+        raise InputError(f"{source} must be one of {', '.join(map(str, arguments))}, not {_shown(value)}")
     if origin is tuple:
         if isinstance(value, list | tuple):
             return tuple(_checked(arguments[0], item, source) for item in value)
-        raise InputError(f"{source} must be a list, not {value!r}")
+        raise InputError(f"{source} must be a list, not {_shown(value)}")
     if origin in (typing.Union, types.UnionType):
         if value is None:
             return None
         return _checked(next(kind for kind in arguments if kind is not type(None)), value, source)
-    if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        value = float(value)
-    if isinstance(value, str) and hint is float:  # YAML 1.1 reads 1e-3 as text
-        with contextlib.suppress(ValueError):
+    # YAML 1.1 reads 1e-3 as text
+    if hint is float and isinstance(value, int | str) and not isinstance(value, bool):
+        with contextlib.suppress(ValueError, OverflowError):
             value = float(value)
-    if type(value) is not hint or (hint is float and value != value):
-        raise InputError(f"{source} must be of type {hint.__name__}, not {value!r}")
+    if type(value) is not hint:
+        raise InputError(f"{source} must be of type {hint.__name__}, not {_shown(value)}")
+    if (hint is float and not math.isfinite(value)) or (hint is int and abs(value) >= 1 << 63):
+        raise InputError(f"{source} must be a finite number, or a whole one of at most 63 bits, not {_shown(value)}")
     return value
+
+
+def _shown(value: Any) -> str:
+    """A value as part of a sentence."""
+    try:
+        text = repr(value)
+    except ValueError:  # an integer of thousands of digits
+        return "a huge number"
+    return text if len(text) <= 60 else f"{text[:57]}..."

@@ -10,6 +10,7 @@ import numpy as np
 
 from stavatar import assets
 from stavatar.errors import InputError, StavatarError
+from stavatar.files import require_apart
 from stavatar.head import load_head
 from stavatar.sequence import Sequence, split_holdout, write_sequence
 from stavatar.sequence.formats import open_dataset, read_data
@@ -47,14 +48,15 @@ def inspect_data(path: Path) -> dict[str, Any]:
 
     path = Path(path)
     if not path.is_dir():
-        first = next(open_source(path).frames(), None)
+        source = open_source(path)
+        first = next(source.frames(), None)
         if first is None:
             raise InputError(f"{path} holds no frame that can be decoded")
         return {
             "format": "video",
             "title": "video",
             "path": str(path),
-            "pictures": open_source(path).count,
+            "pictures": source.count,
             "size": [first.rgb.shape[1], first.rgb.shape[0]],
             "faults": [],
             "fault_count": 0,
@@ -92,6 +94,7 @@ def convert_data(
     Raises:
         InputError: the data cannot be read, or `out` not be written.
     """
+    require_apart(out, source)
     sequence = read_tracked(source, camera=camera)
     if holdout is not None:
         sequence = split_holdout(sequence, holdout)

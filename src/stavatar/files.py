@@ -10,13 +10,16 @@ from __future__ import annotations
 import json
 import os
 import re
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from stavatar.errors import InputError
+import yaml
+
+from stavatar.errors import InputError, reason
 
 
 def by_number(file: Path) -> list[tuple[int, str]]:
@@ -70,18 +73,125 @@ def write_json(path: Path, content: Any, *, indent: int | None = 2) -> None:
     write_text(path, json.dumps(content, indent=indent, allow_nan=False) + "\n")
 
 
-def read_json(path: Path, *, most_bytes: int = 512 << 20) -> Any:
+def require_apart(out: Path, source: Path) -> None:
+    """Refuse to write into the folder that is read: its pictures and files would mix with the results.
+
+    Raises:
+        InputError: `out` is the folder `source`, or lies in it.
+    """
+    if source.is_dir() and Path(out).resolve().is_relative_to(source.resolve()):
+        raise InputError(f"{out} lies in {source}, which is read: choose an output folder outside of it")
+
+
+# -------------------------------------------------------------------------------- reading what anybody may have written
+
+MOST_JSON_VALUES = 5_000_000
+"""A file with more values is refused: each becomes an object of tens of bytes, however few its text has."""
+MOST_YAML_BYTES = 256 << 10
+"""Our own files have some kilobytes, and PyYAML needs seconds for each megabyte."""
+
+
+def require_file(path: Path, *, most_bytes: int) -> int:
+    """The size of an ordinary file in bytes. Others (pipes, devices) may never end, and reading them waits for ever.
+
+    Raises:
+        InputError: there is none, or it is larger than `most_bytes`.
+    """
+    try:
+        found = path.stat()
+    except FileNotFoundError as error:
+        raise InputError(f"{path} does not exist") from error
+    except (OSError, ValueError) as error:  # a name with a null byte, or one that no file can have, is a ValueError
+        raise InputError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from error
+    if stat.S_ISDIR(found.st_mode):
+        raise InputError(f"{path} is a folder, and a file is expected")
+    if not stat.S_ISREG(found.st_mode):
+        raise InputError(f"{path} is no ordinary file")
+    if found.st_size > most_bytes:
+        raise InputError(f"{path} is larger than {_in_words(most_bytes)}, which no file of this kind should be")
+    return found.st_size
+
+
+def _in_words(size: int) -> str:
+    return f"{size >> 20:,} MiB" if size >= 1 << 20 else f"{size >> 10} KiB"
+
+
+def read_content(path: Path, *, most_bytes: int) -> bytes:
+    """The bytes of an ordinary file.
+
+    Raises:
+        InputError: there is none, it is larger than `most_bytes`, or cannot be read.
+    """
+    path = Path(path)
+    require_file(path, most_bytes=most_bytes)
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror or error}") from error
+
+
+def read_json(path: Path, *, most_bytes: int = 128 << 20) -> Any:
     """Read JSON from `path`.
 
     Raises:
         InputError: the file is missing, too large, not JSON, or nested too deep.
     """
-    path = Path(path)
+    content = read_content(path, most_bytes=most_bytes)
+    if sum(content.count(sign) for sign in (b",", b"[", b"{")) > MOST_JSON_VALUES:
+        raise InputError(f"{path} holds more than {MOST_JSON_VALUES:,} values, which no file of this kind should")
     try:
-        if path.stat().st_size > most_bytes:
-            raise InputError(f"{path} is larger than {most_bytes >> 20} MiB, which no file of this kind should be")
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise InputError(f"{path} does not exist") from error
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
-        raise InputError(f"{path} cannot be read as JSON: {error}") from error
+        return json.loads(content)
+    except RecursionError as error:
+        raise InputError(f"{path} cannot be read as JSON: it is nested too deep") from error
+    except ValueError as error:  # not JSON, not UTF-8, or an integer of thousands of digits
+        raise InputError(f"{path} cannot be read as JSON: {reason(error)}") from error
+
+
+def read_json_object(path: Path, *, most_bytes: int = 128 << 20) -> dict[str, Any]:
+    """Read JSON that must be an object.
+
+    Raises:
+        InputError: as :func:`read_json`, or it is something else.
+    """
+    content = read_json(path, most_bytes=most_bytes)
+    if not isinstance(content, dict):
+        raise InputError(f"{path} must hold a JSON object")
+    return content
+
+
+class _PlainYaml(yaml.SafeLoader):
+    """YAML without aliases, by which a few lines can stand for billions of values."""
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.YAMLError("it uses aliases (*name), which are not read")
+        return super().compose_node(parent, index)
+
+
+def parse_yaml(text: str, source: str) -> Any:
+    """Plain data out of YAML; `source` names the text in errors.
+
+    Raises:
+        InputError: it is not YAML, or a value is not what its form promises, such as the date 2001-99-99.
+    """
+    try:
+        return yaml.load(text, _PlainYaml)
+    except RecursionError as error:
+        raise InputError(f"{source} is not YAML: it is nested too deep") from error
+    # PyYAML passes on whatever int(), datetime() and the like raise about a scalar that looks like theirs.
+    except (yaml.YAMLError, ValueError, TypeError, LookupError, AttributeError, OverflowError) as error:
+        problem = getattr(error, "problem", None) or reason(error)
+        raise InputError(f"{source} is not YAML that can be read: {problem}") from error
+
+
+def read_yaml(path: Path) -> Any:
+    """Read plain data from a YAML file.
+
+    Raises:
+        InputError: the file is missing, too large, or not YAML.
+    """
+    try:
+        text = read_content(path, most_bytes=MOST_YAML_BYTES).decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path} is not YAML that can be read: {error}") from error
+    return parse_yaml(text, str(path))

@@ -24,7 +24,7 @@ from stavatar.errors import BackendError, InputError
 from stavatar.evaluation.measure import measure_avatar
 from stavatar.evaluation.pictures import Example, choose_examples, comparison_video, contact_sheet
 from stavatar.evaluation.results import assemble_results
-from stavatar.files import write_json
+from stavatar.files import require_apart, write_json
 from stavatar.head import HeadModel, choose_head, load_embedded_head, load_head
 from stavatar.progress import remark
 from stavatar.refinement import is_refined, refine_tracking
@@ -66,14 +66,19 @@ def choose_device(name: str) -> torch.device:
     return torch.device(name)
 
 
-def require_video(video: Path) -> None:
-    """Refuse a path with nothing at it before an output folder is made for it.
+def require_video(video: Path, folder: Path) -> None:
+    """Refuse a path with nothing at it before an output folder is made for it, or a folder that is to be written into.
 
     Raises:
-        InputError: there is nothing.
+        InputError: there is nothing, or the output folder lies in it.
     """
-    if not Path(video).exists():
+    try:
+        there = Path(video).exists()
+    except OSError as error:
+        raise InputError(f"{video} cannot be read: {error.strerror}") from error
+    if not there:
         raise InputError(f"{video} does not exist")
+    require_apart(folder, Path(video))
 
 
 def require_tools(config: Config, device: torch.device) -> None:
@@ -137,7 +142,7 @@ def reconstruct(
     Raises:
         StavatarError: with one sentence that says what is wrong.
     """
-    require_video(video)
+    require_video(video, folder)
     split = require_protocol(protocol, config, holdout)
     require_tools(config, device)
     model = choose_head(head)
@@ -195,6 +200,7 @@ def take_sequence(
     The sequence may be in any of the formats of :mod:`stavatar.sequence.formats`.
     Its own split is kept, unless `holdout` or `protocol` ask for another; where it has none, a fifth is held out.
     """
+    require_apart(folder, source)
     sequence = _usable(source, holdout=holdout, protocol=protocol)
     require_tools(config, device)
     run = Run.start(folder, config, inputs_of(source, holdout, protocol), resume=resume)

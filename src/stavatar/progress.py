@@ -43,11 +43,16 @@ def stage(title: str, total: int | None) -> Iterator[Report]:
         yield report
 
 
+def printable(text: str) -> str:
+    """Text on one line, without what a terminal would obey: names out of files may hold anything."""
+    return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in text)
+
+
 def remark(message: str) -> None:
     """Tell the user something worth knowing, without stopping."""
-    console.print(message, highlight=False, markup=False, soft_wrap=True)
+    console.print(printable(message), highlight=False, markup=False, soft_wrap=True)
 
 
 def warn(message: str) -> None:
     """Tell the user of something that may spoil the result."""
-    console.print(f"[yellow]warning:[/] {escape(message)}", highlight=False, soft_wrap=True)
+    console.print(f"[yellow]warning:[/] {escape(printable(message))}", highlight=False, soft_wrap=True)

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from stavatar import config as configuration
 from stavatar.config import Config
-from stavatar.errors import InputError, StavatarError
-from stavatar.files import read_json, write_json
+from stavatar.errors import InputError
+from stavatar.files import read_json_object, write_json
 
 _SHARED = "shared_sequence"
 
@@ -93,7 +93,7 @@ class Run:
         if occupied:
             if configuration.load(run.config_path) != config:
                 raise InputError(f"{folder} holds a run with other settings than these; resume it with the same ones")
-            before = read_json(run.inputs_path)
+            before = read_json_object(run.inputs_path)
             for name in sorted(set(inputs) | set(before)):
                 if before.get(name) != inputs.get(name):
                     raise InputError(
@@ -109,13 +109,20 @@ class Run:
     @property
     def sequence(self) -> Path:
         """Folder of the tracked frames: the run's own, or the one that it shares."""
-        inputs = read_json(self.inputs_path) if self.inputs_path.exists() else {}
-        return self.folder / inputs.get(_SHARED, "sequence")
+        inputs = read_json_object(self.inputs_path) if self.inputs_path.exists() else {}
+        name = inputs.get(_SHARED, "sequence")
+        if not isinstance(name, str) or "\0" in name:
+            raise InputError(f"{self.inputs_path}: {_SHARED} must be the path of a folder")
+        return self.folder / name
 
     @property
     def seconds(self) -> dict[str, float]:
         """Seconds that each finished stage took."""
-        return read_json(self._stages) if self._stages.exists() else {}
+        seconds = read_json_object(self._stages) if self._stages.exists() else {}
+        for stage, value in seconds.items():
+            if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1e12:
+                raise InputError(f"{self._stages}: {stage} must be a number of seconds")
+        return seconds
 
     def done(self, stage: str) -> bool:
         """Whether a stage was finished."""
@@ -152,7 +159,7 @@ class Run:
         """
         try:
             yield
-        except StavatarError:
+        except Exception:
             notes = {self.config_path, self.inputs_path, self._stages}
             if self._claimed and notes.issuperset(self.folder.iterdir()):
                 for note in notes:

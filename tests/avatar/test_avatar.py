@@ -140,7 +140,7 @@ def test_a_saved_avatar_renders_the_same(avatar, small_sequence, tmp_path):
         ("other format", "format 99"),
         ("unknown head", "no head model"),
         ("unknown setting", "not a setting"),
-        ("no tensors", "cannot be read as safetensors"),
+        ("no tensors", r"avatar\.safetensors does not exist"),
         ("cut tensors", "cannot be read as safetensors"),
         ("missing tensor", "not a complete avatar"),
         ("wrong shape", "not a complete avatar"),

@@ -499,3 +499,12 @@ def test_a_failed_write_leaves_the_old_file(tmp_path):
 def test_capture_refuses_before_it_loads_models(tmp_path):
     with pytest.raises(InputError, match="does not exist"):
         capture(tmp_path / "nothing.mp4", size=128, progress=silent)
+
+
+def test_times_that_no_camera_takes_give_no_rate(tmp_path):
+    """A file may say that a frame lasts a nanosecond, or a year: a video could not be written at that rate."""
+    source = open_source(store(tmp_path / "clip.mkv", noise(12)))
+    indices = np.arange(12)
+    for step in (1e-9, 3e7):
+        assert video.Shot(source, indices, indices * step, 128, 96).fps == video.FOLDER_FPS
+    assert video.Shot(source, indices, indices / 240, 128, 96).fps == pytest.approx(240)

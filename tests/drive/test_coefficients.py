@@ -79,7 +79,7 @@ def test_gaze_follows_the_look_coefficients(tmp_path, names):
         ("infinite", "frame 3: JawOpen is not finite"),
         ("no times", "give them with --fps"),
         ("binary", "cannot be read as CSV"),
-        ("missing", "cannot be read as CSV"),
+        ("missing", "does not exist"),
     ],
 )
 def test_files_that_are_something_else_are_named(tmp_path, names, fault, complaint):

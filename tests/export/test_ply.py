@@ -136,5 +136,5 @@ def test_damaged_files_are_named(splats, tmp_path, damage, complaint):
 
 
 def test_a_missing_file_is_named(tmp_path):
-    with pytest.raises(InputError, match="cannot be read"):
+    with pytest.raises(InputError, match="does not exist"):
         read_ply(tmp_path / "none.ply")

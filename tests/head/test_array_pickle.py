@@ -260,6 +260,40 @@ def test_sparse_matrices_that_would_fill_the_memory(read):
         read(pickle.dumps({"J": sp.csc_matrix((10**5, 10**5))}))
 
 
+@pytest.mark.parametrize(
+    ("part", "value"),
+    [
+        ("indptr", [0, 1, 9, 3, 4]),
+        ("indptr", [0, 1, 2, 3, 10**9]),
+        ("indptr", [0, -(10**9), 2, 3, 4]),
+        ("indptr", [1, 1, 2, 3, 4]),
+        ("indptr", [0, 4]),
+        ("indices", [0, 1, -5, 3]),
+        ("indices", [0, 1, 2]),
+        ("data", [1.0, 1.0, 1.0]),
+    ],
+    ids=lambda value: str(value),
+)
+def test_sparse_matrices_whose_parts_do_not_fit(read, part, value):
+    """Compiled loops over such a matrix would write wherever it says: they never see it."""
+    matrix = sp.csc_matrix(np.eye(4))
+    setattr(matrix, part, np.array(value, getattr(matrix, part).dtype))
+    with pytest.raises(InputError, match="J is not a complete sparse matrix"):
+        read(pickle.dumps({"J": matrix}))
+
+
+def test_entries_of_sparse_matrices_that_are_there_twice_are_added(read):
+    matrix = sp.csr_matrix((np.array([1.0, 2.0, 4.0]), np.array([1, 1, 0]), np.array([0, 2, 3])), (2, 3))
+    np.testing.assert_array_equal(read(pickle.dumps({"J": matrix}))["J"], [[0, 3, 0], [4, 0, 0]])
+
+
+def test_a_thousand_copies_of_one_matrix(read):
+    """A dictionary of a few kilobytes that would become 32 GB."""
+    matrix = sp.csc_matrix((2048, 2048))
+    with pytest.raises(InputError, match="unfolds to more than 512 MiB"):
+        read(pickle.dumps({f"J{number}": matrix for number in range(1000)}))
+
+
 def test_sparse_matrices_that_point_outside(read):
     matrix = sp.csr_matrix(np.eye(4))
     matrix.indices[2] = 77

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 import yaml
@@ -16,8 +17,8 @@ from stavatar.avatar.avatar import Avatar
 from stavatar.avatar.gaussians import BoundGaussians
 from stavatar.camera import Camera
 from stavatar.config import from_dict, to_dict
-from stavatar.errors import InputError
-from stavatar.files import atomic_path, write_text
+from stavatar.errors import InputError, reason
+from stavatar.files import atomic_path, read_yaml, require_file, write_text
 from stavatar.head import HeadParameters, load_head
 from stavatar.head.regions import RegionMasks
 from stavatar.head.uv import UVAtlas
@@ -25,6 +26,10 @@ from stavatar.head.uv import UVAtlas
 FORMAT = 1
 TENSORS, DESCRIPTION = "avatar.safetensors", "avatar.yaml"
 _NOT_STORED = "head."
+_SH_REST = (0, 3, 8, 15)
+_MOST_BYTES = 4 << 30
+_MOST_SIDE = 8192
+_MOST_FPS = 1000.0
 
 
 @dataclass(frozen=True)
@@ -67,12 +72,17 @@ def gaussians_from_tensors(tensors: dict[str, Tensor]) -> BoundGaussians:
         KeyError, ValueError: a tensor is missing or has the wrong shape.
     """
     own = {name: tensors[f"gaussians.{name}"] for name in (*BoundGaussians.PARAMETERS, "face", "uv", "free")}
-    count = len(own["position"])
-    tails = {"position": (3,), "log_scale": (3,), "quaternion": (4,), "opacity_logit": (), "sh_dc": (1, 3)}
+    count = own["position"].shape[:1]
+    rest = next((coefficients for coefficients in _SH_REST if own["sh_rest"].shape[1:] == (coefficients, 3)), 0)
+    tails: dict[str, tuple[int, ...]] = {"position": (3,), "log_scale": (3,), "quaternion": (4,), "sh_dc": (1, 3)}
+    tails |= {"sh_rest": (rest, 3), "uv": (2,)}
+    types = {"face": torch.int64, "free": torch.bool}
     for name, value in own.items():
-        if len(value) != count or tuple(value.shape[1:]) != tails.get(name, tuple(value.shape[1:])):
+        if tuple(value.shape) != (*count, *tails.get(name, ())) or not all(count):
             raise ValueError(f"gaussians.{name} has shape {list(value.shape)}")
-        if value.is_floating_point() and not bool(torch.isfinite(value).all()):
+        if value.dtype != types.get(name, value.dtype) or (name not in types and not value.is_floating_point()):
+            raise ValueError(f"gaussians.{name} has the type {value.dtype}")
+        if not bool(torch.isfinite(value).all()):
             raise ValueError(f"gaussians.{name} holds values that are not numbers")
     return BoundGaussians({name: own[name] for name in BoundGaussians.PARAMETERS}, own["face"], own["uv"], own["free"])
 
@@ -106,7 +116,8 @@ def save_avatar(avatar: Avatar, motion: Motion, folder: Path) -> None:
 def avatar_folder(path: Path) -> Path:
     """The avatar's folder at `path`, which is one or is a run that holds one."""
     path = Path(path)
-    return path if (path / DESCRIPTION).exists() else path / "avatar"
+    inside = path / "avatar"
+    return inside if not (path / DESCRIPTION).exists() and inside.is_dir() else path
 
 
 def load_motion(folder: Path) -> tuple[str, Motion]:
@@ -119,8 +130,8 @@ def load_motion(folder: Path) -> tuple[str, Motion]:
     tensors = _tensors(folder / TENSORS)
     try:
         return str(description["head_model"]), _motion(tensors, description)
-    except (KeyError, TypeError, ValueError) as error:
-        raise InputError(f"{folder} is not a complete avatar: {str(error).splitlines()[0]}") from error
+    except _INCOMPLETE as error:
+        raise InputError(f"{folder} is not a complete avatar: {_reason(error)}") from error
 
 
 def load_avatar(folder: Path, device: torch.device | str = "cpu") -> tuple[Avatar, Motion]:
@@ -136,11 +147,17 @@ def load_avatar(folder: Path, device: torch.device | str = "cpu") -> tuple[Avata
         config = from_dict(description["config"], source=str(folder / DESCRIPTION))
         head = load_head(str(description["head_model"]))
         motion = _motion(tensors, description)
-        atlas = UVAtlas.build(head, config.network.uv_size)
-        size = config.network.uv_size
+        _numbers(tensors, "shape", (head.shape_count,))
+        if motion.parameters.expression.shape[1] != len(head.expression_names):
+            raise ValueError(f"motion.expression has not the {len(head.expression_names)} expressions of {head.name}")
+        broken = next((name for name, value in tensors.items() if not bool(torch.isfinite(value).all())), None)
+        if broken is not None:
+            raise ValueError(f"{broken} holds values that are not numbers")
         gaussians = gaussians_from_tensors(tensors)
         if int(gaussians.face.max()) >= len(head.faces) or int(gaussians.face.min()) < 0:
             raise ValueError("gaussians.face points beyond the head's faces")
+        size = config.network.uv_size
+        atlas = UVAtlas.build(head, size)
         avatar = Avatar(
             config,
             head,
@@ -154,45 +171,79 @@ def load_avatar(folder: Path, device: torch.device | str = "cpu") -> tuple[Avata
             masks=RegionMasks.build(head, atlas).masks,
         )
         load_tensors(avatar, tensors)
-    except (KeyError, TypeError, RuntimeError, ValueError) as error:
-        reason = str(error).splitlines()[0]
-        raise InputError(f"{folder} is not a complete avatar: {reason}") from error
+    except _INCOMPLETE as error:
+        raise InputError(f"{folder} is not a complete avatar: {_reason(error)}") from error
     return avatar.to(device).eval(), motion
 
 
+_INCOMPLETE = (LookupError, TypeError, RuntimeError, ValueError, AttributeError)
+
+
+def _reason(error: Exception) -> str:
+    """What an error says, as the end of a sentence."""
+    return f"{reason(error)} is missing" if isinstance(error, KeyError) else reason(error)
+
+
 def _tensors(path: Path) -> dict[str, Tensor]:
+    require_file(path, most_bytes=_MOST_BYTES)
     try:
         return load_file(path)
-    except (SafetensorError, OSError, ValueError) as error:
-        raise InputError(f"{path} cannot be read as safetensors: {error}") from error
+    except (SafetensorError, OSError, ValueError, RuntimeError, KeyError) as error:
+        raise InputError(f"{path} cannot be read as safetensors: {reason(error)}") from error
 
 
-def _description(path: Path) -> dict:
-    try:
-        description = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"{path.parent} is not an avatar: {path.name} cannot be read ({error.strerror})") from error
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
-        raise InputError(f"{path} is not YAML: {str(error).splitlines()[0]}") from error
-    if not isinstance(description, dict) or description.get("format") != FORMAT:
-        found = description.get("format") if isinstance(description, dict) else None
-        raise InputError(f"{path} has format {found!r}; this version of stavatar reads format {FORMAT}")
+def _description(path: Path) -> dict[str, Any]:
+    if not path.exists():
+        raise InputError(f"{path.parent} is not an avatar: it has no {path.name}")
+    description = read_yaml(path)
+    found = description.get("format") if isinstance(description, dict) else None
+    if not isinstance(description, dict) or found != FORMAT:
+        shown = found if isinstance(found, int) and abs(found) < 1 << 31 else "that is no number"
+        raise InputError(f"{path} has the format {shown}, and this version of stavatar reads {FORMAT}")
     return description
 
 
-def _motion(tensors: dict[str, Tensor], description: dict) -> Motion:
+def _motion(tensors: dict[str, Tensor], description: dict[str, Any]) -> Motion:
+    """The recorded motion, all of it checked.
+
+    Raises:
+        KeyError, TypeError, ValueError: something is missing, of another shape or type, or out of range.
+    """
     names = HeadParameters.__dataclass_fields__
+    widths = {"expression": tensors["motion.expression"].shape[-1], "eyes": 6}
+    frames = len(tensors["motion.expression"])
+    rows = {name: _numbers(tensors, f"motion.{name}", (frames, widths.get(name, 3))) for name in names}
+    cameras = len(tensors["camera.focal"])
     camera = Camera(
-        tensors["camera.world_to_camera"],
-        tensors["camera.focal"],
-        tensors["camera.center"],
-        int(description["image"]["width"]),
-        int(description["image"]["height"]),
+        _numbers(tensors, "camera.world_to_camera", (cameras, 4, 4)),
+        _numbers(tensors, "camera.focal", (cameras, 2)),
+        _numbers(tensors, "camera.center", (cameras, 2)),
+        *(_side(description["image"], side) for side in ("width", "height")),
     )
-    return Motion(
-        HeadParameters(**{name: tensors[f"motion.{name}"] for name in names}),
-        camera,
-        float(description["fps"]),
-        tensors["motion.train"],
-        tensors["motion.test"],
-    )
+    if cameras not in (1, frames) or float(camera.focal.min()) <= 0:
+        raise ValueError("camera.focal must be positive, of one camera or one for each frame")
+    fps = description["fps"]
+    if isinstance(fps, bool) or not isinstance(fps, int | float) or not 0 < fps <= _MOST_FPS:
+        raise ValueError(f"fps must be a number between 0 and {_MOST_FPS:g}")
+    split = {name: tensors[f"motion.{name}"] for name in ("train", "test")}
+    for name, some in split.items():
+        if some.ndim != 1 or some.dtype != torch.int64 or bool(((some < 0) | (some >= frames)).any()):
+            raise ValueError(f"motion.{name} must be indices of the {frames} frames")
+    return Motion(HeadParameters(**rows), camera, float(fps), split["train"], split["test"])
+
+
+def _numbers(tensors: dict[str, Tensor], name: str, shape: tuple[int, ...]) -> Tensor:
+    """A tensor of finite 32-bit floats of this shape, no axis empty."""
+    value = tensors[name]
+    if tuple(value.shape) != shape or 0 in shape:
+        raise ValueError(f"{name} has the shape {list(value.shape)}, and {list(shape)} is expected")
+    if value.dtype != torch.float32 or not bool(torch.isfinite(value).all()):
+        raise ValueError(f"{name} must hold finite 32-bit floating-point numbers")
+    return value
+
+
+def _side(image: Any, side: str) -> int:
+    length = image[side]
+    if type(length) is not int or not 0 < length <= _MOST_SIDE:
+        raise ValueError(f"image.{side} must be a whole number between 1 and {_MOST_SIDE}")
+    return length

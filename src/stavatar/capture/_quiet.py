@@ -6,6 +6,9 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
+
+from stavatar.errors import AssetError, reason
 
 
 @contextmanager
@@ -25,3 +28,19 @@ def native_messages_hidden() -> Iterator[None]:
         os.dup2(kept, 2)
         os.close(nowhere)
         os.close(kept)
+
+
+@contextmanager
+def loading(model: Path) -> Iterator[None]:
+    """Where a model file is loaded and tried: native messages are hidden.
+
+    Raises:
+        AssetError: the file is no such model.
+    """
+    try:
+        with native_messages_hidden():
+            yield
+    except (RuntimeError, ValueError) as error:
+        raise AssetError(
+            f"{model} is not a model that can be used ({reason(error)}): run `stavatar assets`, or give another file"
+        ) from error

@@ -13,7 +13,7 @@ import mediapipe as mp
 import numpy as np
 from mediapipe.tasks.python import BaseOptions, vision
 
-from stavatar.capture._quiet import native_messages_hidden
+from stavatar.capture._quiet import loading
 from stavatar.capture.landmarks import BLENDSHAPES
 from stavatar.head.landmarks import LANDMARKS
 from stavatar.progress import Report
@@ -54,7 +54,7 @@ def read_faces(pictures: Iterable[np.ndarray], model: Path, report: Report) -> F
         output_facial_transformation_matrixes=True,
     )
     points, blendshapes, rotations = [], [], []
-    with native_messages_hidden():
+    with loading(model):
         landmarker = vision.FaceLandmarker.create_from_options(options)
     with landmarker:
         for picture in pictures:

@@ -10,7 +10,7 @@ import mediapipe as mp
 import numpy as np
 from mediapipe.tasks.python import BaseOptions, vision
 
-from stavatar.capture._quiet import native_messages_hidden
+from stavatar.capture._quiet import loading
 from stavatar.capture.video import Frame
 from stavatar.errors import InputError
 from stavatar.head.landmarks import LANDMARKS
@@ -112,7 +112,7 @@ def open_landmarker(model: Path, *, faces: int, transforms: bool = False) -> vis
         output_facial_transformation_matrixes=transforms,
         num_faces=faces,
     )
-    with native_messages_hidden():
+    with loading(model):
         landmarker = vision.FaceLandmarker.create_from_options(options)
         landmarker.detect_for_video(_nothing(), 0)
     return landmarker

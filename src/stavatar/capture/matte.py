@@ -20,7 +20,7 @@ import mediapipe as mp
 import numpy as np
 from mediapipe.tasks.python import BaseOptions, vision
 
-from stavatar.capture._quiet import native_messages_hidden
+from stavatar.capture._quiet import loading
 
 SEGMENTER_SIDE = 256
 """The segmenter's own resolution."""
@@ -66,7 +66,7 @@ def _segmented(pictures: Iterable[np.ndarray], model: Path) -> Iterator[_Seen]:
         output_confidence_masks=True,
         output_category_mask=False,
     )
-    with native_messages_hidden():
+    with loading(model):
         segmenter = vision.ImageSegmenter.create_from_options(options)
         blank = np.zeros((SEGMENTER_SIDE, SEGMENTER_SIDE, 3), dtype=np.uint8)
         segmenter.segment(mp.Image(image_format=mp.ImageFormat.SRGB, data=blank))

@@ -16,24 +16,25 @@ from typing import Protocol
 import av
 import cv2
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 
-from stavatar.errors import InputError
-from stavatar.files import atomic_path, by_number
+from stavatar.containers import MAX_SIDE, MOST_BYTES, open_video
+from stavatar.errors import InputError, reason
+from stavatar.files import atomic_path, by_number, require_file
 from stavatar.progress import Stage, remark, warn
 
 MIN_FRAMES = 10
 """Fewer different frames than this cannot show how a face moves."""
 MIN_SIDE = 64
 """Pixels; a smaller picture shows no face that could be tracked."""
-MAX_SIDE = 8192
-"""Pixels; a larger picture is refused before any of it is decoded."""
 FOLDER_FPS = 25.0
 """Frames per second that a folder of images is taken to have."""
 
-"""What shows progress, such as :func:`stavatar.progress.stage`."""
-
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
+
+_SLOWEST, _FASTEST = 0.1, 1000.0  # frames per second
+_HDR_TRANSFERS = (16, 18)
+"""Transfer curves PQ and HLG, as ITU-T H.273 numbers them."""
 
 # Frames are compared as 64 x 64 thumbnails, differences in levels of 255.
 _THUMBNAIL = 64
@@ -87,19 +88,16 @@ def open_source(path: Path) -> Source:
 
     Raises:
         InputError: there is nothing there, it cannot be read, or holds no pictures of a size between
-            :data:`MIN_SIDE` and :data:`MAX_SIDE` pixels.
+            :data:`MIN_SIDE` and :data:`~stavatar.containers.MAX_SIDE` pixels.
     """
     path = Path(path)
     try:
         if path.is_dir():
             return image_folder(path)
-        if not path.is_file():
-            raise InputError(f"{path} does not exist: give a video file or a folder of images")
-        with path.open("rb") as content:
-            if not content.read(1):
-                raise InputError(f"{path} is empty (0 bytes): copy the video again")
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}") from error
+    if require_file(path, most_bytes=MOST_BYTES) == 0:
+        raise InputError(f"{path} is empty (0 bytes): copy the video again")
     return VideoFile(path)
 
 
@@ -117,6 +115,11 @@ class VideoFile:
         self.matted = self.cut = False
         with self._opened() as (_, stream):
             self.count: int | None = stream.frames or None
+            if stream.codec_context.color_trc in _HDR_TRANSFERS:
+                warn(
+                    f"{path} is an HDR video, which is decoded like any other: its colours come out pale; film without "
+                    "HDR, or convert the video first"
+                )
 
     def frames(self, wanted: frozenset[int] | None = None) -> Iterator[Frame]:
         last = max(wanted, default=-1) if wanted is not None else None
@@ -170,18 +173,9 @@ class VideoFile:
             self.damage = f"it cannot be decoded properly after {seconds:.1f} s"
 
     @contextmanager
-    def _opened(self) -> Iterator[tuple[av.container.InputContainer, av.video.stream.VideoStream]]:
-        try:
-            # Only the file itself may be read: playlists and the like can name other files and hosts.
-            container = av.open(str(self.path.resolve()), options={"protocol_whitelist": "file"})
-        except av.FFmpegError as error:
-            raise InputError(f"{self.path} is not a video that can be read ({error.strerror})") from error
-        with container:
-            if not container.streams.video:
-                raise InputError(f"{self.path} has no picture, only sound: give a video of a face")
-            stream = container.streams.video[0]
+    def _opened(self) -> Iterator[tuple[av.container.InputContainer, av.VideoStream]]:
+        with open_video(self.path) as (container, stream):
             _check_size(self.path, stream.codec_context.width, stream.codec_context.height)
-            stream.codec_context.options = {"max_pixels": str(MAX_SIDE * MAX_SIDE)}
             stream.thread_type = "AUTO"
             yield container, stream
 
@@ -239,22 +233,27 @@ def image_folder(path: Path) -> ImageFiles:
 
 def _read_image(file: Path) -> np.ndarray:
     """RGBA [H, W, 4], uint8."""
+    require_file(file, most_bytes=MOST_BYTES)
     try:
         with Image.open(file, formats=("PNG", "JPEG")) as image:
             _check_size(file, image.width, image.height)
             if image.mode[0] in "IF":
                 raise InputError(f"{file} has more than 8 bits a channel: save it with 8")
             upright = ImageOps.exif_transpose(image).convert("RGBA")
+    except InputError:
+        raise
     except Image.DecompressionBombError as error:
         raise InputError(
             f"{file} has more pixels than can be read, no more than {MAX_SIDE} a side: make it smaller"
         ) from error
-    except (OSError, UnidentifiedImageError, SyntaxError) as error:
-        raise InputError(f"{file} cannot be read as an image: {error}") from error
+    except Exception as error:  # a damaged image can make Pillow fail in any way
+        raise InputError(f"{file} cannot be read as an image: {reason(error)}") from error
     return np.asarray(upright)
 
 
 def _check_size(path: Path, width: int, height: int) -> None:
+    if min(width, height) <= 0:  # FFmpeg forgets sizes that are too large for it
+        raise InputError(f"{path} announces pictures of no size, or of one that cannot be: it is damaged")
     if max(width, height) > MAX_SIDE:
         raise InputError(
             f"{path} is {width} x {height} pixels, and no more than {MAX_SIDE} a side are read: make it smaller"
@@ -313,8 +312,9 @@ class Shot:
 
     @property
     def fps(self) -> float:
-        """Mean rate of the frames that are used."""
-        return float((len(self) - 1) / (self.seconds[-1] - self.seconds[0]))
+        """Mean rate of the frames that are used; :data:`FOLDER_FPS` where the times give no rate of a camera."""
+        rate = float((len(self) - 1) / (self.seconds[-1] - self.seconds[0]))
+        return rate if _SLOWEST <= rate <= _FASTEST else FOLDER_FPS
 
     def frames(self) -> Iterator[Frame]:
         """Decode the shot's frames once more, one after the other."""
@@ -354,6 +354,8 @@ def find_shot(source: Source, max_frames: int | None, progress: Stage) -> Shot:
 
     if source.damage:
         warn(f"{source.path} is damaged: {source.damage}; {decoded} frames before and around that are used")
+    if decoded == 0:
+        raise InputError(f"{source.path} holds no frame that can be decoded")
     if decoded == 1:
         raise InputError(f"{source.path} is one still image: give a video of at least {MIN_FRAMES} frames")
     if decoded - len(indices) > 0.02 * decoded:

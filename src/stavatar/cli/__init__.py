@@ -5,11 +5,12 @@ them where it is imported, and the order of the imports is the order in which he
 """
 
 from stavatar.cli import runs, machine, reports, show, datasets, ablate, bench, batch, export  # noqa: F401, I001
-from stavatar.cli.app import app
+from stavatar.cli.app import app, prepare_output
 
 __all__ = ["app", "main"]
 
 
 def main() -> None:
     """Entry point."""
+    prepare_output()
     app()

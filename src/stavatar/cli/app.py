@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Any
+import io
+import sys
+import traceback
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.markup import escape
 from typer.core import TyperGroup
 
-from stavatar.errors import StavatarError
+from stavatar.errors import StavatarError, reason
+from stavatar.progress import printable
+
+_UsageError: Any = typer.BadParameter.__base__  # of the click that typer brings: typer itself has no name for it
+UNEXPECTED = 70
+"""Exit code of what should not happen: an error that is the program's and not the user's."""
+NO_MEMORY = 71
 
 
 class _Commands(TyperGroup):
@@ -21,12 +30,35 @@ class _Commands(TyperGroup):
     def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
-        except StavatarError as error:
-            Console(stderr=True).print(f"[red]error:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
-            raise typer.Exit(error.exit_code) from None
+        except (typer.Exit, typer.Abort, BrokenPipeError):
+            raise
         except KeyboardInterrupt:
             Console(stderr=True).print("interrupted; finished stages are kept: run again with --resume")
             raise typer.Exit(130) from None
+        except Exception as error:
+            if ctx.params.get("debug"):
+                traceback.print_exception(error)
+            sentence, code = _told(error)
+            Console(stderr=True).print(f"[red]error:[/] {escape(printable(sentence))}", highlight=False, soft_wrap=True)
+            raise typer.Exit(code) from None
+
+
+def _told(error: Exception) -> tuple[str, int]:
+    """The sentence and the exit code for an error."""
+    if isinstance(error, StavatarError):
+        return str(error), error.exit_code
+    if isinstance(error, _UsageError):
+        where = error.ctx.command_path if error.ctx else "stavatar"
+        return f"{error.format_message().rstrip('.')} (see `{where} --help`)", error.exit_code
+    if isinstance(error, MemoryError):
+        return "there is not enough memory: close other programs, or choose smaller pictures or fewer frames", NO_MEMORY
+    kind, what = type(error).__name__, reason(error)
+    said = kind if kind == what else f"{kind}: {what}"
+    return (
+        f"{said}: this should not happen and is a fault of stavatar; please report it with what `stavatar --debug` and "
+        "the same words show",
+        UNEXPECTED,
+    )
 
 
 app = typer.Typer(
@@ -38,6 +70,22 @@ app = typer.Typer(
     rich_markup_mode="rich",
 )
 output = Console()
+
+
+@app.callback()
+def options_of_all(
+    debug: Annotated[
+        bool, typer.Option("--debug", help="Show where in the program an error came up; before the command's name.")
+    ] = False,
+) -> None:
+    """Options of the program; help shows the program's own text and not this one."""
+
+
+def prepare_output() -> None:
+    """Let names be printed that are no text: those of files may hold any bytes."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def say(text: str) -> None:

@@ -11,6 +11,7 @@ from rich.table import Table
 
 from stavatar.cli.app import app, output, say
 from stavatar.errors import InputError
+from stavatar.progress import printable
 
 data = typer.Typer(
     help="Data sets of this field: what is in one, and writing it in the layout that most programs read.",
@@ -82,7 +83,7 @@ def _show_inspection(found: dict[str, Any]) -> None:
 
     def row(name: str, *lines: str) -> None:
         if any(lines):
-            table.add_row(name, escape("\n".join(lines)))
+            table.add_row(name, escape("\n".join(map(printable, lines))))
 
     def pairs(values: dict[str, Any] | None) -> list[str]:
         return [f"{name} {value}" for name, value in (values or {}).items()]

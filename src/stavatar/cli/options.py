@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -51,7 +52,22 @@ Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Continue the run in the output folder.")]
 Frames = Annotated[int, typer.Option(help="Number of frames.", min=1)]
 Size = Annotated[int, typer.Option(help="Edge of the square picture, pixels.", min=16, max=4096)]
-Seed = Annotated[int, typer.Option(help="Makes the result repeatable.")]
+Seed = Annotated[int, typer.Option(help="Makes the result repeatable.", min=0, max=(1 << 63) - 1)]
+
+
+def finite(value: Any) -> Any:
+    """Refuse what is no number, and infinity: callback of options that are numbers (a range lets NaN through)."""
+    for one in value if isinstance(value, list | tuple) else (value,):
+        if one is not None and not math.isfinite(one):
+            raise typer.BadParameter("it must be a finite number")
+    return value
+
+
+def number(value: float) -> float:
+    """The same, where infinity means something."""
+    if math.isnan(value):
+        raise typer.BadParameter("it must be a number")
+    return value
 
 
 def configure(preset: str, settings: list[str] | None, device: str = "auto") -> config.Config:

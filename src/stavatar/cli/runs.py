@@ -24,6 +24,7 @@ from stavatar.cli.options import (
     Settings,
     Size,
     configure,
+    finite,
     make_known,
 )
 
@@ -105,7 +106,7 @@ def track(
     from stavatar.run import Run
 
     configuration = configure(preset, settings, device)
-    pipeline.require_video(video)
+    pipeline.require_video(video, out)
     split = pipeline.require_protocol(protocol, configuration, holdout)
     model = pipeline.choose_head(head)
     run = Run.start(out, configuration, pipeline.inputs_of(video, holdout, protocol, model), resume=resume)
@@ -232,7 +233,9 @@ def synth(
     frames: Frames = 300,
     size: Size = 512,
     seed: Seed = 0,
-    noise: Annotated[float, typer.Option(help="Sensor noise, standard deviation in [0, 1].", min=0, max=0.5)] = 0.0,
+    noise: Annotated[
+        float, typer.Option(help="Sensor noise, standard deviation in [0, 1].", min=0, max=0.5, callback=finite)
+    ] = 0.0,
 ) -> None:
     """Render a performance of the embedded head, with its true parameters: test input with known truth.
 

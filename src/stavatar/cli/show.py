@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from stavatar.cli.app import app, say
-from stavatar.cli.options import Avatar, Device, HeadFile, make_known
+from stavatar.cli.options import Avatar, Device, HeadFile, finite, make_known, number
 from stavatar.errors import InputError
 
 Pictures = Annotated[
@@ -17,13 +17,18 @@ Pictures = Annotated[
 Edge = Annotated[int | None, typer.Option(help="Edge in pixels; the recorded size by default.", min=16, max=4096)]
 Orbit = Annotated[bool, typer.Option("--orbit", help="Swing the camera from side to side while the motion plays.")]
 Dolly = Annotated[
-    float, typer.Option(help="Move the camera to so many times its distance and back, e.g. 0.6.", min=0.2, max=5)
+    float,
+    typer.Option(
+        help="Move the camera to so many times its distance and back, e.g. 0.6.", min=0.2, max=5, callback=finite
+    ),
 ]
 Yaw = Annotated[
     list[float] | None,
-    typer.Option(help="Turn the camera by so many degrees to the avatar's left; repeat for views side by side."),
+    typer.Option(
+        help="Turn the camera by so many degrees to the avatar's left; repeat for views side by side.", callback=finite
+    ),
 ]
-Pitch = Annotated[float, typer.Option(help="Raise the camera by so many degrees.", min=-80, max=80)]
+Pitch = Annotated[float, typer.Option(help="Raise the camera by so many degrees.", min=-80, max=80, callback=finite)]
 FirstFrames = Annotated[int | None, typer.Option(help="Only the first N frames of the motion.", min=1)]
 Hard = Annotated[bool, typer.Option("--hard", help="Hard binding only, without the offset network.")]
 
@@ -77,14 +82,19 @@ def drive(
             "--out", "-o", readable=False, help="An .mp4 to write, or a new folder for PNGs with alpha; not for webcam."
         ),
     ] = None,
-    strength: Annotated[float, typer.Option(help="Factor on expression, jaw and head turns.", min=0, max=3)] = 1.0,
+    strength: Annotated[
+        float, typer.Option(help="Factor on expression, jaw and head turns.", min=0, max=3, callback=finite)
+    ] = 1.0,
     smooth: Annotated[
-        float, typer.Option(help="Seconds to smooth over, without delay; blinks stay sharp.", min=0, max=2)
+        float,
+        typer.Option(help="Seconds to smooth over, without delay; blinks stay sharp.", min=0, max=2, callback=finite),
     ] = 0.0,
     limit: Annotated[
         float,
         typer.Option(
-            help="How far to go beyond what the avatar was trained on: 1 is its range, inf no limit.", min=0.1
+            help="How far to go beyond what the avatar was trained on: 1 is its range, inf no limit.",
+            min=0.1,
+            callback=number,
         ),
     ] = 1.25,
     head_motion: Annotated[
@@ -93,7 +103,10 @@ def drive(
     neutral_frame: Annotated[
         int | None, typer.Option(help="The driver's frame without expression; found by itself otherwise.", min=0)
     ] = None,
-    fps: Annotated[float | None, typer.Option(help="Frames per second of a CSV that does not tell.", min=1)] = None,
+    fps: Annotated[
+        float | None,
+        typer.Option(help="Frames per second of a CSV that does not tell.", min=1, max=1000, callback=finite),
+    ] = None,
     beside: Annotated[bool, typer.Option("--beside", help="Show the driver's pictures on the left.")] = False,
     size: Edge = None,
     orbit: Orbit = False,

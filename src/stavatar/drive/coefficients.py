@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import re
 from pathlib import Path
 
@@ -11,15 +12,17 @@ import torch
 
 from stavatar.drive.driver import Driver
 from stavatar.errors import InputError
+from stavatar.files import read_content
 
-MOST_BYTES = 512 << 20
-"""A larger file is refused: it would be hours of recording."""
+MOST_BYTES = 128 << 20
+MOST_CELLS = 15_000_000
+"""A larger file is refused: an hour at 60 frames per second and 62 columns is 13 million cells."""
 
 FEWEST_COLUMNS = 10
 """Of the 52 ARKit names; a file with fewer is taken for something else."""
 
 _USUAL_RATES = (24.0, 25.0, 30.0, 50.0, 60.0)
-_TIMECODE = re.compile(r"(\d+):(\d+):(\d+)[:;](\d+)(?:\.(\d+))?$")
+_TIMECODE = re.compile(r"(\d{1,9}):(\d{1,9}):(\d{1,9})[:;](\d{1,9})(?:\.(\d{1,9}))?$", re.ASCII)
 _SECONDS = ("time", "timestamp", "seconds")
 
 
@@ -39,33 +42,34 @@ def read_coefficients(path: Path, arkit_names: tuple[str, ...], fps: float | Non
     Raises:
         InputError: the file is no such recording, or a value is not a number.
     """
-    rows = _rows(path)
-    if len(rows) < 2:
-        raise InputError(f"{path} holds no frames: a line of names and one line for each frame are needed")
-    header = [name.strip().lower() for name in rows[0]]
-    columns = {name: header.index(name.lower()) for name in arkit_names if name.lower() in header}
+    header, body = _table(path)
+    names = [name.strip().lower() for name in header]
+    columns = {name: names.index(name.lower()) for name in arkit_names if name.lower() in names}
     if len(columns) < FEWEST_COLUMNS:
         raise InputError(
             f"{path} has {len(columns)} columns named as ARKit's coefficients (jawOpen, eyeBlinkLeft and so on): "
             f"at least {FEWEST_COLUMNS} are needed"
         )
-    body = [row for row in rows[1:] if any(cell.strip() for cell in row)]
+    if not body:
+        raise InputError(f"{path} holds no frames: a line of names and one line for each frame are needed")
     values = np.zeros((len(body), len(arkit_names)), np.float32)
     for name, column in columns.items():
-        values[:, arkit_names.index(name)] = _column(path, body, column, rows[0][column])
+        values[:, arkit_names.index(name)] = _column(path, body, column, header[column])
     if not fps:
-        fps = _rate(path, header, body)
+        fps = _rate(path, names, body)
     return Driver.from_arkit(path.stem, arkit_names, torch.from_numpy(values.clip(0, 1)), fps)
 
 
-def _rows(path: Path) -> list[list[str]]:
+def _table(path: Path) -> tuple[list[str], list[list[str]]]:
+    """The names of the columns, and the rows that are not empty."""
     try:
-        if path.stat().st_size > MOST_BYTES:
-            raise InputError(f"{path} is larger than {MOST_BYTES >> 20} MiB, which no recording of a face should be")
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            return list(csv.reader(file))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        text = read_content(path, most_bytes=MOST_BYTES).decode("utf-8-sig")
+        if text.count(",") > MOST_CELLS:
+            raise InputError(f"{path} has more than {MOST_CELLS:,} cells, which no recording of a face should have")
+        header, *body = csv.reader(io.StringIO(text, newline="")) if text else [[]]
+    except (UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"{path} cannot be read as CSV: {error}") from error
+    return header, [row for row in body if any(cell.strip() for cell in row)]
 
 
 def _column(path: Path, body: list[list[str]], column: int, name: str) -> np.ndarray:
@@ -77,7 +81,8 @@ def _column(path: Path, body: list[list[str]], column: int, name: str) -> np.nda
         except (IndexError, ValueError) as error:
             raise InputError(f"{path}, frame {index + 1}: {name.strip()} is not a number") from error
     if not np.isfinite(values).all():
-        raise InputError(f"{path}, frame {int(np.flatnonzero(~np.isfinite(values))[0]) + 1}: {name} is not finite")
+        frame = int(np.flatnonzero(~np.isfinite(values))[0]) + 1
+        raise InputError(f"{path}, frame {frame}: {name.strip()} is not finite")
     return values
 
 
@@ -89,7 +94,8 @@ def _rate(path: Path, header: list[str], body: list[list[str]]) -> float:
         times = _column(path, body, seconds, header[seconds])
         rate = (len(body) - 1) / (times[-1] - times[0]) if times[-1] > times[0] else None
     elif "timecode" in header:
-        rate = _rate_of_timecodes([row[header.index("timecode")] for row in body if row])
+        column = header.index("timecode")
+        rate = _rate_of_timecodes([row[column] for row in body if len(row) > column])
     if rate is None or not 1 <= rate <= 240:
         raise InputError(f"{path} does not tell its frames per second: give them with --fps")
     nearest = min(_USUAL_RATES, key=lambda usual: abs(usual - rate))

@@ -7,15 +7,20 @@ quaternions to 10.
 
 from __future__ import annotations
 
+import gzip
+import io
 import math
+import zlib
 from pathlib import Path
 
 import numpy as np
 
-from stavatar.errors import BackendError, InputError
+from stavatar.errors import BackendError, InputError, reason
 from stavatar.export.splats import Splats
-from stavatar.files import atomic_path
+from stavatar.files import atomic_path, read_content
 
+MOST_BYTES = 256 << 20
+"""Of a file, packed or unpacked: four million Gaussians with all harmonics."""
 _POSITION_BITS = 23  # of a 24-bit signed number
 _FINEST = 20  # fractional bits: steps of a micrometre
 
@@ -45,21 +50,35 @@ def write_spz(path: Path, splats: Splats) -> None:
 
 
 def read_spz(path: Path) -> Splats:
-    """Read an SPZ file.
+    """Read an SPZ file of the versions that are one gzip stream, as those of :func:`write_spz` are.
 
     Raises:
         BackendError: gsply is not installed.
-        InputError: the file is missing or damaged.
+        InputError: the file is missing, damaged, or unpacks to more than :data:`MOST_BYTES`.
     """
     gsply = _gsply()
+    _check_size(path, read_content(path, most_bytes=MOST_BYTES))
     try:
         data = gsply.spz.read_spz(path)
-    except (OSError, ValueError, EOFError) as error:
-        raise InputError(f"{path} cannot be read as SPZ: {error}") from error
+    except Exception as error:  # a damaged file can make the reader fail in any way
+        raise InputError(f"{path} cannot be read as SPZ: {reason(error)}") from error
     rest = np.zeros((len(data.means), 0, 3)) if data.shN is None else data.shN
     values = (data.means, data.scales, data.quats, data.opacities, np.concatenate([data.sh0[:, None], rest], 1))
     position, scale, rotation, logit, sh = (np.ascontiguousarray(value, np.float32) for value in values)
     return Splats(position, scale, rotation, logit.reshape(-1), sh)
+
+
+def _check_size(path: Path, content: bytes) -> None:
+    """Refuse what unpacks to more than can be meant; the reader unpacks all of it at once."""
+    size = 0
+    try:
+        with gzip.GzipFile(fileobj=io.BytesIO(content)) as stream:
+            while block := stream.read(1 << 20):
+                size += len(block)
+                if size > MOST_BYTES:
+                    raise InputError(f"{path} unpacks to more than {MOST_BYTES >> 20} MiB, which no avatar does")
+    except (OSError, EOFError, zlib.error) as error:
+        raise InputError(f"{path} cannot be read as SPZ: {reason(error)}") from error
 
 
 def _gsply():  # type: ignore[no-untyped-def]  # the package, which need not be installed

@@ -22,14 +22,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import scipy.sparse as sp
 
-from stavatar.errors import InputError
+from stavatar.errors import InputError, reason
+from stavatar.files import read_content
 
 MOST_BYTES = 1 << 30
 """Largest file that is read: FLAME has 53 MB, four times as much in the text form of old pickles."""
 MOST_OPERATIONS = 100_000
 """FLAME takes some hundreds."""
+MOST_COPIED = 512 << 20
+"""Bytes that may come out by calls and selections of what the file holds but once: FLAME has 61 MB of chumpy arrays."""
 MOST_DENSE = 1 << 22
 """Most entries of a sparse matrix, which is made dense: a joint regressor has 25,115."""
 MOST_NESTING = 8
@@ -100,6 +102,18 @@ def _reconstructor(kind: Any, base: Any, state: Any) -> _Held:
     if not (isinstance(kind, type) and issubclass(kind, _Held)):
         raise _Refused("makes an object of something that is no class")
     return kind()
+
+
+class _Budget:
+    """How much may be made of a file, `MOST_COPIED` bytes: a thousand references to one text are a thousand copies."""
+
+    def __init__(self) -> None:
+        self.left = MOST_COPIED
+
+    def spend(self, size: int) -> None:
+        self.left -= size
+        if self.left < 0:
+            raise _Refused(f"unfolds to more than {MOST_COPIED >> 20} MiB")
 
 
 def _encode(text: Any, encoding: Any = "latin1") -> bytes:
@@ -187,6 +201,7 @@ class _Machine(pickle._Unpickler):  # the Python one: its memory grows with what
     def __init__(self, content: bytes) -> None:
         super().__init__(io.BytesIO(content), fix_imports=False, encoding="latin1")
         self._left = MOST_OPERATIONS
+        self.budget = _Budget()
         self.dispatch = {code: self._guarded(code) for code in range(256)}  # type: ignore[misc]
 
     def find_class(self, module: str, name: str) -> Any:
@@ -255,7 +270,14 @@ def _check_built(machine: Any) -> None:
         raise _Refused("gives a state to something that has none")
 
 
+def _check_call(machine: Any) -> None:
+    """A call may copy the texts it is given."""
+    if machine.stack and isinstance(machine.stack[-1], tuple):
+        machine.budget.spend(sum(len(value) for value in machine.stack[-1] if isinstance(value, str | bytes)))
+
+
 _CHECKS: dict[str, Callable[[Any], None]] = {
+    "REDUCE": _check_call,
     "SETITEM": _check_item,
     "SETITEMS": _check_items,
     "DICT": _check_items,
@@ -275,49 +297,47 @@ def read_array_pickle(path: Path) -> dict[str, np.ndarray]:
     Raises:
         InputError: the file cannot be read, asks for anything but arrays, or its arrays are not what they claim to be.
     """
+    machine = _Machine(read_content(path, most_bytes=MOST_BYTES))
     try:
-        size = path.stat().st_size
-        if size > MOST_BYTES:
-            raise InputError(f"{path} is larger than {MOST_BYTES >> 20} MiB, which no head model is")
-        content = path.read_bytes()
-    except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror or error}") from error
-    try:
-        loaded = _Machine(content).load()
-    except _Refused as reason:
-        raise InputError(f"{path} {reason}: nothing in it was executed, and it is not read") from reason
-    except (pickle.UnpicklingError, EOFError, ValueError, TypeError, IndexError, KeyError, AttributeError) as error:
-        raise InputError(f"{path} is not a whole pickle: {_shown(str(error))}") from error
+        loaded = machine.load()
+    except _Refused as refused:
+        raise InputError(f"{path} {refused}: nothing in it was executed, and it is not read") from refused
     except (MemoryError, OverflowError, RecursionError) as error:
         raise InputError(f"{path} is not a pickle of a head model: it asks for too much memory") from error
+    except Exception as error:  # operations meet what they do not expect: nearly anything may be raised
+        what = "it is cut short" if isinstance(error, EOFError | struct.error) else _shown(reason(error))
+        raise InputError(f"{path} is not a whole pickle: {what}") from error
     if not isinstance(loaded, dict):
         raise InputError(f"{path} holds no dictionary of arrays, as a head model does")
     arrays = {}
     for name, value in loaded.items():
         if isinstance(value, _Array | _Buffer | _Sparse | _Ch | _Select):
             try:
-                arrays[name] = _value(value, MOST_NESTING)
-            except _Refused as reason:
-                raise InputError(f"{path}: {name} {reason}") from reason
+                arrays[name] = _value(value, MOST_NESTING, machine.budget)
+            except _Refused as refused:
+                raise InputError(f"{path}: {_shown(name)} {refused}") from refused
     return arrays
 
 
-def _value(held: Any, depth: int) -> np.ndarray:
+def _value(held: Any, depth: int, budget: _Budget) -> np.ndarray:
     """The array that something held stands for."""
     if depth == 0:
         raise _Refused("is nested too deep")
     if isinstance(held, _Array):
-        return _array(held)
+        return _array(held, budget)
     if isinstance(held, _Buffer):
-        return _from_buffer(*_exactly(held.arguments, 4))
+        buffer, dtype, shape, order = _exactly(held.arguments, 4)
+        return _from_buffer(buffer, dtype, shape, order, budget)
     if isinstance(held, _Sparse):
-        return _dense(held, depth)
+        return _dense(held, depth, budget)
     state = held.state if isinstance(held, _Held) else None
     if isinstance(held, _Ch) and isinstance(state, dict) and "x" in state:
-        return _value(state["x"], depth - 1)
+        return _value(state["x"], depth - 1, budget)
     if isinstance(held, _Select) and isinstance(state, dict) and {"a", "idxs"} <= state.keys():
-        source = _value(state["a"], depth - 1).ravel()
-        chosen = _value(state["idxs"], depth - 1)
+        source = _value(state["a"], depth - 1, budget)
+        chosen = _value(state["idxs"], depth - 1, budget)
+        budget.spend(source.nbytes + chosen.size * source.itemsize)
+        source = source.ravel()
         if chosen.dtype.kind not in "iu" or (chosen.size and not (0 <= chosen.min() <= chosen.max() < source.size)):
             raise _Refused("selects entries that are not there")
         picked = source[chosen.ravel()]
@@ -332,16 +352,17 @@ def _exactly(values: Any, count: int) -> tuple[Any, ...]:
     return values
 
 
-def _array(held: _Array) -> np.ndarray:
+def _array(held: _Array, budget: _Budget) -> np.ndarray:
     state = held.state
     if isinstance(state, tuple) and len(state) == 4:  # numpy's first pickles have no version
         state = (0, *state)
     shape, dtype, fortran, buffer = _exactly(state, 5)[1:]
-    return _from_buffer(buffer, dtype, shape, "F" if fortran else "C")
+    return _from_buffer(buffer, dtype, shape, "F" if fortran else "C", budget)
 
 
-def _from_buffer(buffer: Any, held: Any, shape: Any, order: Any) -> np.ndarray:
+def _from_buffer(buffer: Any, held: Any, shape: Any, order: Any, budget: _Budget) -> np.ndarray:
     if isinstance(buffer, str):
+        budget.spend(len(buffer))
         buffer = buffer.encode("latin1")  # Python 2's strings are bytes
     if not isinstance(buffer, bytes):
         raise _Refused("holds objects and not numbers")
@@ -372,19 +393,33 @@ def _dtype(held: Any) -> np.dtype:
     return np.dtype(code).newbyteorder("<") if order == "<" else np.dtype(code)
 
 
-def _dense(held: _Sparse, depth: int) -> np.ndarray:
+def _dense(held: _Sparse, depth: int, budget: _Budget) -> np.ndarray:
     state = held.state if isinstance(held.state, dict) else {}
     names = {"data", "indices", "indptr"} & state.keys()
-    parts = {name: _value(state[name], depth - 1) for name in names}
+    parts = {name: _value(state[name], depth - 1, budget) for name in names}
     shape = state.get("_shape", state.get("shape"))
     if not isinstance(shape, tuple) or len(shape) != 2 or not all(type(length) is int for length in shape):
         raise _Refused("is a sparse matrix without a shape")
     if min(shape) < 1 or math.prod(shape) > MOST_DENSE:
         raise _Refused("is a sparse matrix of a size that no head model has")
-    try:
-        kind = sp.csc_matrix if isinstance(held, _Csc) else sp.csr_matrix
-        matrix = kind((parts["data"], parts["indices"], parts["indptr"]), shape)
-        matrix.check_format(full_check=True)
-        return matrix.toarray()
-    except (KeyError, ValueError, TypeError, IndexError, MemoryError) as error:
-        raise _Refused(f"is not a complete sparse matrix ({error})") from error
+    budget.spend(8 * math.prod(shape))
+    if parts.keys() != {"data", "indices", "indptr"} or any(part.ndim != 1 for part in parts.values()):
+        raise _Refused("is not a complete sparse matrix")
+    data, across, ends = parts["data"], parts["indices"], parts["indptr"]
+    along, wide = shape[::-1] if isinstance(held, _Csc) else shape
+    whole = (
+        across.dtype.kind in "iu"
+        and ends.dtype.kind in "iu"
+        and len(ends) == along + 1
+        and ends[0] == 0
+        and bool((ends[1:] >= ends[:-1]).all())
+        and int(ends[-1]) == len(data) == len(across)
+        and (len(across) == 0 or 0 <= int(across.min()) <= int(across.max()) < wide)
+    )
+    if not whole:
+        raise _Refused("is not a complete sparse matrix")
+    # Not through scipy: its compiled loops trust what a matrix says of itself.
+    counts = ends[1:].astype(np.int64) - ends[:-1].astype(np.int64)
+    dense = np.zeros((along, wide), data.dtype.newbyteorder("="))
+    np.add.at(dense, (np.repeat(np.arange(along), counts), across.astype(np.int64)), data)
+    return dense.T if isinstance(held, _Csc) else dense

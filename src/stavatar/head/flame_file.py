@@ -21,12 +21,12 @@ from __future__ import annotations
 import hashlib
 import re
 import zipfile
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from stavatar.arrays import read_npz
 from stavatar.errors import InputError
 from stavatar.head.array_pickle import MOST_BYTES, read_array_pickle
 from stavatar.head.model import JOINTS, PARENTS
@@ -97,7 +97,7 @@ def read_flame(path: Path) -> FlameArrays:
     path = Path(path)
     if not path.is_file():
         raise InputError(f"{path} does not exist: give the FLAME file that you downloaded (.pkl or .npz)")
-    fields = _Fields(path, _read_npz(path) if zipfile.is_zipfile(path) else read_array_pickle(path))
+    fields = _Fields(path, _read_arrays(path))
     template = fields.numbers("v_template", (VERTICES, 3))
     extent = np.ptp(template, axis=0)
     if not (extent.min() > 0.1 and extent.max() < 1.0):
@@ -156,25 +156,23 @@ def _version(path: Path, template: np.ndarray) -> tuple[str, str]:
     return "flame-unknown", "nothing"
 
 
-def _read_npz(path: Path) -> dict[str, np.ndarray]:
-    try:
-        with zipfile.ZipFile(path) as archive:
-            if sum(member.file_size for member in archive.infolist()) > MOST_BYTES:
-                raise InputError(f"{path} unpacks to more than {MOST_BYTES >> 20} MiB, which no head model does")
-        arrays = {}
-        with np.load(path, allow_pickle=False) as data:
-            for name in data.files:
-                try:
-                    arrays[name] = data[name]
-                except ValueError as error:  # an array of objects, such as a sparse matrix: would have to be unpickled
-                    if name in _FIELDS:
-                        raise InputError(f"{path}: {name} is not stored as plain numbers ({error})") from error
-        return arrays
-    except (OSError, ValueError, EOFError, KeyError, MemoryError, zipfile.BadZipFile, zlib.error) as error:
-        raise InputError(f"{path} cannot be read as an npz file: {error}") from error
+_FIELDS = (
+    "v_template",
+    "f",
+    "shapedirs",
+    "expressiondirs",
+    "posedirs",
+    "J_regressor",
+    "weights",
+    "kintree_table",
+    "parents",
+)
 
 
-_FIELDS = ("v_template", "f", "shapedirs", "expressiondirs", "posedirs", "J_regressor", "weights", "kintree_table")
+def _read_arrays(path: Path) -> dict[str, np.ndarray]:
+    if zipfile.is_zipfile(path):
+        return read_npz(path, most_bytes=MOST_BYTES, wanted=_FIELDS)
+    return read_array_pickle(path)
 
 
 @dataclass(frozen=True)

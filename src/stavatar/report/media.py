@@ -9,7 +9,8 @@ from pathlib import Path
 
 from PIL import Image
 
-from stavatar.errors import InputError
+from stavatar.containers import open_video
+from stavatar.errors import InputError, reason
 
 WIDEST = 1600
 """Pixels; wider pictures are made smaller."""
@@ -34,8 +35,8 @@ def picture_file(path: Path, widest: int = WIDEST) -> Picture:
     try:
         with Image.open(path, formats=("PNG",)) as image:
             return embed(image.convert("RGB"), widest)
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise InputError(f"{path} cannot be read as a picture: {error}") from error
+    except Exception as error:  # a damaged picture can make Pillow fail in any way
+        raise InputError(f"{path} cannot be read as a picture: {reason(error)}") from error
 
 
 def embed(image: Image.Image, widest: int = WIDEST) -> Picture:
@@ -53,18 +54,13 @@ def video_frames(path: Path, wanted: set[int]) -> dict[int, Image.Image]:
     Raises:
         InputError: it cannot be read.
     """
-    import av  # a run without videos makes a page without it
-
     found: dict[int, Image.Image] = {}
-    try:
-        with av.open(str(path)) as container:
-            for position, frame in enumerate(container.decode(video=0)):
-                if position in wanted:
-                    found[position] = frame.to_image()
-                if position >= max(wanted, default=-1):
-                    break
-    except (av.FFmpegError, OSError, IndexError) as error:
-        raise InputError(f"{path} cannot be read as a video: {error}") from error
+    with open_video(path) as (container, stream):
+        for position, frame in enumerate(container.decode(stream)):
+            if position in wanted:
+                found[position] = frame.to_image()
+            if position >= max(wanted, default=-1):
+                break
     return found
 
 
@@ -74,13 +70,8 @@ def video_length(path: Path) -> int:
     Raises:
         InputError: it cannot be read.
     """
-    import av
-
-    try:
-        with av.open(str(path)) as container:
-            return container.streams.video[0].frames
-    except (av.FFmpegError, OSError, IndexError) as error:
-        raise InputError(f"{path} cannot be read as a video: {error}") from error
+    with open_video(path) as (_, stream):
+        return stream.frames
 
 
 def video_file(path: Path, most_bytes: int) -> str | None:

@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 
 from stavatar.errors import InputError
+from stavatar.files import read_content
 from stavatar.sequence.dataset import Dataset, Lens, View
 from stavatar.sequence.untrusted import DataFolder, Faults, field, frame_list, number, number_in, rigid
 
@@ -100,11 +101,9 @@ def _file(folder: DataFolder, where: str, entry: Any, name: str) -> Path:
 def _check_expression(path: Path) -> None:
     """A text of 100 finite numbers."""
     try:
-        if path.stat().st_size > MOST_TEXT_BYTES:
-            raise InputError(f"{path} is larger than {MOST_TEXT_BYTES >> 20} MiB, which no expression is")
-        values = np.array(path.read_text(encoding="ascii").split(), dtype=np.float64)
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path} cannot be read as numbers: {error}") from error
+        values = np.array(read_content(path, most_bytes=MOST_TEXT_BYTES).decode("ascii").split(), dtype=np.float64)
+    except ValueError as error:
+        raise InputError(f"{path} cannot be read as numbers: {str(error)[:200]}") from error
     if values.shape != (EXPRESSIONS,) or not np.isfinite(values).all():
         raise InputError(f"{path} must hold {EXPRESSIONS} finite numbers, one a line")
 

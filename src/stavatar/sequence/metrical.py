@@ -24,19 +24,22 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from stavatar.errors import InputError
+from stavatar.errors import InputError, reason
+from stavatar.files import require_file
 from stavatar.head.parameters import HeadParameters
 from stavatar.progress import stage
 from stavatar.rotations import matrix_to_axis_angle
 from stavatar.sequence.dataset import Dataset, Lens, View
 from stavatar.sequence.pictures import find_masks, find_pictures
-from stavatar.sequence.untrusted import DataFolder, Faults, checked_array, number_in, picture_head, rigid
+from stavatar.sequence.untrusted import MOST, DataFolder, Faults, checked_array, number_in, picture_head, rigid
 
 FOLDER = "checkpoint"
 SUFFIX = ".frame"
 HEAD = "flame-2020"
 MOST_BYTES = 32 << 20
 """Of one checkpoint, unpacked; the tracker's have some kilobytes."""
+MOST_PICKLED = 128 << 10
+"""Of its pickle: one can ask for thousands of copies of what it holds, and even these then fit into memory."""
 
 _reconstruct = np.empty(0).__reduce__()[0]  # makes the empty array that a pickled one is filled into
 _ALLOWED: list[Any] = [
@@ -120,6 +123,10 @@ def _read_frame(path: Path, width: int, height: int) -> tuple[dict[str, np.ndarr
         name: checked_array(path, flame, name, (1, wide))
         for name, wide in {"exp": None, "shape": None, "jaw": 6, "eyes": 12}.items()
     }
+    for name in ("jaw", "eyes"):
+        rows = frame[name].astype(np.float64).reshape(-1, 2, 3)
+        if np.abs(rows).max() > 10 or np.linalg.norm(np.cross(rows[:, 0], rows[:, 1]), axis=1).min() < 1e-3:
+            raise InputError(f"{path}: {name} must hold the first two rows of rotation matrices")
     if "eyelids" in flame:
         frame["eyelids"] = checked_array(path, flame, "eyelids", (1, 2))
     pose = np.eye(4)
@@ -137,6 +144,8 @@ def _read_frame(path: Path, width: int, height: int) -> tuple[dict[str, np.ndarr
     scale = factor[1]  # pictures may be larger copies of those the tracker saw
     focal = float(matrix[0, 0] * scale), float(matrix[1, 1] * scale)
     center = float(matrix[0, 2] * scale), float(matrix[1, 2] * scale)
+    if not max(map(abs, focal + center)) < MOST:
+        raise InputError(f"{path}: opencv.K and img_size give no camera: the focal length is {focal[0]:g} pixels")
     return frame, Lens(rigid(path, "opencv.R and t", pose), focal, center)
 
 
@@ -146,10 +155,16 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     Raises:
         InputError: the file cannot be read, or asks for anything else; nothing of it is run.
     """
+    require_file(path, most_bytes=MOST_BYTES)
     try:
         with zipfile.ZipFile(path) as archive:
-            if sum(member.file_size for member in archive.infolist()) > MOST_BYTES:
+            members = archive.infolist()
+            if sum(member.file_size for member in members) > MOST_BYTES:
                 raise InputError(f"{path} unpacks to more than {MOST_BYTES >> 20} MiB, which no checkpoint has")
+            if sum(member.file_size for member in members if member.filename.endswith(".pkl")) > MOST_PICKLED:
+                raise InputError(
+                    f"{path} holds a pickle of more than {MOST_PICKLED >> 10} KiB, which no checkpoint has"
+                )
         with torch.serialization.safe_globals(_ALLOWED):
             content = torch.load(path, map_location="cpu", weights_only=True)
     except InputError:
@@ -161,9 +176,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
                 f"{path} asks for the Python object {wanted[1]}, which no tracked frame needs: it is refused, and "
                 "nothing in it was run"
             ) from error
-        raise InputError(
-            f"{path} cannot be read as a torch file of arrays: {str(error).splitlines()[0][:200]}"
-        ) from error
+        raise InputError(f"{path} cannot be read as a torch file of arrays: {reason(error)}") from error
     if not isinstance(content, dict):
         raise InputError(f"{path} must hold a dictionary")
     return content

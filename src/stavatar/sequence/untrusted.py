@@ -7,10 +7,7 @@ looked through to its end.
 
 from __future__ import annotations
 
-import math
 import re
-import zipfile
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -20,13 +17,16 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from stavatar.errors import InputError
-from stavatar.files import by_number, read_json
+from stavatar.errors import InputError, reason
+from stavatar.files import by_number, read_json_object, require_file
 
-MOST_JSON_BYTES = 256 << 20
+MOST_JSON_BYTES = 128 << 20
 MOST_ARRAY_BYTES = 256 << 20
 MOST_FRAMES = 100_000
+MOST_PICTURE_BYTES = 1 << 30
 MOST_PIXELS_A_SIDE = 1 << 14
+MOST = 1e18
+"""Numbers from here on are refused as infinite ones are: their squares leave the range of 32-bit floats."""
 PICTURES = (".png", ".jpg", ".jpeg")
 
 _KIND_NAMES = {int: "an integer", str: "a text", list: "a list", dict: "an object"}
@@ -95,16 +95,20 @@ class DataFolder:
         return self._json(name)
 
     def _read_json(self, name: str) -> dict[str, Any]:
-        content = read_json(self.contained(self.root / name), most_bytes=MOST_JSON_BYTES)
-        if not isinstance(content, dict):
-            raise InputError(f"{self.root / name} must hold a JSON object")
-        return content
+        return read_json_object(self.contained(self.root / name), most_bytes=MOST_JSON_BYTES)
 
     def contained(self, path: Path) -> Path:
         """`path`, if it is inside the data set even after following links."""
-        if path.resolve().is_relative_to(self._resolved):
+        if self._is_inside(path):
             return path
         raise InputError(f"{path} is a link that leads out of the data set: copy what it points to")
+
+    def _is_inside(self, path: Path) -> bool:
+        try:
+            path.exists()  # complains of names that are too long, which resolve() does not
+            return path.resolve().is_relative_to(self._resolved)
+        except (OSError, RuntimeError, ValueError):  # too long; links that go round in circles; no name of a file
+            return False
 
     def file(self, origin: Path, where: str, text: str) -> Path:
         """The file that field `where` of the file `origin` names by `text`: a relative path inside the data set.
@@ -116,9 +120,10 @@ class DataFolder:
         outside = PurePosixPath(text).is_absolute() or PureWindowsPath(text).anchor or ".." in parts or not parts
         if not outside and "\0" not in text:
             path = self.root.joinpath(*parts)
-            if path.resolve().is_relative_to(self._resolved):
+            if self._is_inside(path):
                 return path
-        raise InputError(f"{origin}: {where} must be a path inside the data set, not {text!r}")
+        shown = repr(text) if len(text) <= 100 else f"{text[:97]!r}..."
+        raise InputError(f"{origin}: {where} must be a path inside the data set, not {shown}")
 
     def picture(self, path: Path) -> Path:
         """The picture whose path without suffix is given; ``.png`` where there is none."""
@@ -161,6 +166,8 @@ def field(path: Path, where: str, entry: Any, name: str, kind: type) -> Any:
     value = entry[name]
     if not isinstance(value, kind) or isinstance(value, bool):
         raise InputError(f"{path}: {full} must be {_KIND_NAMES[kind]}")
+    if isinstance(value, int) and not abs(value) < 1 << 62:
+        raise InputError(f"{path}: {full} must be an integer of at most 62 bits")
     return value
 
 
@@ -168,11 +175,7 @@ def number(path: Path, where: str, entry: dict[str, Any], name: str) -> float:
     """A finite number."""
     full = f"{where}.{name}" if where else name
     value = entry.get(name)
-    try:
-        finite = not isinstance(value, bool) and isinstance(value, int | float) and math.isfinite(value)
-    except OverflowError:
-        finite = False
-    if not finite:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < MOST:
         raise InputError(f"{path}: {full} must be a finite number" + (" (missing)" if value is None else ""))
     assert value is not None
     return float(value)
@@ -191,7 +194,7 @@ def frame_list(path: Path, content: dict[str, Any]) -> list[Any]:
 def numbers(path: Path, where: str, entry: dict[str, Any], name: str, shape: tuple[int | None, ...]) -> np.ndarray:
     """Nested lists of numbers as a float64 array whose axes have the given lengths (None: any but zero)."""
     array = _array_of(field(path, where, entry, name, list))
-    if not _fits(array.shape, shape) or not np.isfinite(array).all():
+    if not _fits(array.shape, shape) or not (np.abs(array) < MOST).all():
         full = f"{where}.{name}" if where else name
         raise InputError(f"{path}: {full} must be finite numbers of the shape {_shape_text(shape)}")
     return array
@@ -204,7 +207,7 @@ def rigid(path: Path, where: str, matrix: Any) -> np.ndarray:
         pose = np.vstack([pose, [0, 0, 0, 1]])
     good = (
         pose.shape == (4, 4)
-        and bool(np.isfinite(pose).all())
+        and bool((np.abs(pose) < MOST).all())
         and np.allclose(pose[:3, :3] @ pose[:3, :3].T, np.eye(3), atol=1e-3)
         and np.linalg.det(pose[:3, :3]) > 0
         and np.allclose(pose[3], [0, 0, 0, 1])
@@ -225,7 +228,8 @@ def _array_of(value: Any) -> np.ndarray:
 
 def _fits(actual: tuple[int, ...], wanted: tuple[int | None, ...]) -> bool:
     return len(actual) == len(wanted) and all(
-        length > 0 if want is None else length == want for length, want in zip(actual, wanted, strict=True)
+        0 < length <= MOST_FRAMES if want is None else length == want
+        for length, want in zip(actual, wanted, strict=True)
     )
 
 
@@ -236,20 +240,6 @@ def _shape_text(shape: tuple[int | None, ...]) -> str:
 # ----------------------------------------------------------------------------------------------------------- arrays
 
 
-def read_arrays(path: Path) -> dict[str, np.ndarray]:
-    """All arrays of an npz file, none of them pickled."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            if sum(member.file_size for member in archive.infolist()) > MOST_ARRAY_BYTES:
-                raise InputError(f"{path} unpacks to more than {MOST_ARRAY_BYTES >> 20} MiB")
-        with np.load(path, allow_pickle=False) as data:
-            return dict(data)
-    except FileNotFoundError as error:
-        raise InputError(f"{path} does not exist") from error
-    except (OSError, ValueError, EOFError, KeyError, MemoryError, zipfile.BadZipFile, zlib.error) as error:
-        raise InputError(f"{path} cannot be read as an npz file: {error}") from error
-
-
 def checked_array(path: Path, arrays: dict[str, Any], key: str, shape: tuple[int | None, ...]) -> np.ndarray:
     """One array as float32, whose axes have the given lengths (None: any but zero)."""
     if key not in arrays:
@@ -258,7 +248,7 @@ def checked_array(path: Path, arrays: dict[str, Any], key: str, shape: tuple[int
     if not isinstance(array, np.ndarray) or not _fits(array.shape, shape):
         found = f"the shape {array.shape}" if isinstance(array, np.ndarray) else "no array"
         raise InputError(f"{path}: {key} has {found}, and {_shape_text(shape)} is expected")
-    if not np.issubdtype(array.dtype, np.floating) or not np.isfinite(array).all():
+    if not np.issubdtype(array.dtype, np.floating) or not (np.abs(array) < MOST).all():
         raise InputError(f"{path}: {key} must hold finite floating-point numbers")
     return array.astype(np.float32)
 
@@ -269,6 +259,7 @@ def checked_array(path: Path, arrays: dict[str, Any], key: str, shape: tuple[int
 @contextmanager
 def _opened(path: Path) -> Iterator[Image.Image]:
     """An opened picture, only its head read so far."""
+    require_file(path, most_bytes=MOST_PICTURE_BYTES)
     try:
         with Image.open(path, formats=("PNG", "JPEG")) as picture:
             if max(picture.size) > MOST_PIXELS_A_SIDE:
@@ -276,10 +267,12 @@ def _opened(path: Path) -> Iterator[Image.Image]:
                     f"{path} is {picture.width} x {picture.height} pixels, and at most {MOST_PIXELS_A_SIDE} are read"
                 )
             yield picture
-    except FileNotFoundError as error:
-        raise InputError(f"{path} does not exist") from error
-    except (OSError, SyntaxError, ValueError, zlib.error, Image.DecompressionBombError) as error:
-        raise InputError(f"{path} cannot be read as a picture: {error}") from error
+    except InputError:
+        raise
+    except Image.DecompressionBombError as error:
+        raise InputError(f"{path} has more pixels than can be read: make it smaller") from error
+    except Exception as error:  # a damaged picture can make Pillow fail in any way
+        raise InputError(f"{path} cannot be read as a picture: {reason(error)}") from error
 
 
 def picture_head(path: Path) -> tuple[tuple[int, int], str]:

@@ -27,6 +27,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from stavatar.arrays import read_npz
 from stavatar.errors import InputError
 from stavatar.head.landmarks import LANDMARKS
 from stavatar.head.parameters import HeadParameters
@@ -34,6 +35,8 @@ from stavatar.progress import stage
 from stavatar.sequence.dataset import Dataset, Lens, View
 from stavatar.sequence.sequence import Sequence
 from stavatar.sequence.untrusted import (
+    MOST,
+    MOST_ARRAY_BYTES,
     MOST_PIXELS_A_SIDE,
     DataFolder,
     Faults,
@@ -41,11 +44,11 @@ from stavatar.sequence.untrusted import (
     field,
     frame_list,
     number,
-    read_arrays,
     rigid,
 )
 
 FORMAT = 1
+MOST_FPS = 1000.0
 EXTRAS = "stavatar"
 FOREIGN_HEAD = "flame-2023"
 """The head model that a folder without our extra fields belongs to: VHAP exports FLAME 2023."""
@@ -69,6 +72,9 @@ KEYS = {
     "neck_translation": "neck_translation",
 }
 """Field of :class:`HeadParameters` -> key in a parameter file; all arrays are (1, width)."""
+
+_OFFSETS = ("static_offset", "dynamic_offset")
+_WANTED = {*KEYS.values(), "shape", *_OFFSETS}
 
 OPENGL = np.diag([1.0, -1.0, -1.0, 1.0])
 
@@ -310,8 +316,8 @@ def _read_extras(path: Path, main: dict[str, Any], dataset: Dataset) -> None:
             f"{path}: {EXTRAS}.format is {version}, and this stavatar reads {FORMAT}: use the one it is from"
         )
     dataset.fps = number(path, EXTRAS, extras, "fps")
-    if dataset.fps <= 0:
-        raise InputError(f"{path}: {EXTRAS}.fps must be positive")
+    if not 0 < dataset.fps <= MOST_FPS:
+        raise InputError(f"{path}: {EXTRAS}.fps must be positive, and at most {MOST_FPS:g}")
     ids = field(path, EXTRAS, extras, "frame_ids", list)
     if len(ids) != frames or any(type(value) is not int or not 0 <= value < 1 << 62 for value in ids):
         raise InputError(f"{path}: {EXTRAS}.frame_ids must be {frames} integers, one per picture")
@@ -354,7 +360,7 @@ def _read_parameters(paths: list[Path], dataset: Dataset) -> None:
     with stage("reading parameters", len(paths)) as report:
         for path in paths:
             with dataset.faults.collected():
-                arrays = read_arrays(path)
+                arrays = read_npz(path, most_bytes=MOST_ARRAY_BYTES, wanted=_WANTED)
                 own_shape, row = checked_array(path, arrays, "shape", (None,)), _read_row(path, arrays)
                 shape = own_shape if shape is None else shape
                 if not np.array_equal(own_shape, shape):
@@ -363,8 +369,8 @@ def _read_parameters(paths: list[Path], dataset: Dataset) -> None:
                     found, first = row["expression"].shape[1], rows[0]["expression"].shape[1]
                     raise InputError(f"{path}: expr has {found} numbers, and {paths[0].name} {first}")
                 rows.append(row)
-                for key in ("static_offset", "dynamic_offset"):
-                    if key in arrays and np.any(arrays[key]):
+                for key in _OFFSETS:
+                    if key in arrays and arrays[key].dtype.kind == "f" and np.any(arrays[key]):
                         dropped.setdefault(key, path)
             report()
     for key, path in dropped.items():
@@ -397,12 +403,12 @@ def set_parameters(dataset: Dataset, shape: Tensor, parameters: HeadParameters) 
 def _read_landmarks(path: Path, frames: int) -> Tensor | None:
     if not path.exists():
         return None
-    arrays = read_arrays(path)
+    arrays = read_npz(path, most_bytes=MOST_ARRAY_BYTES, wanted=("landmarks",))
     if "landmarks" not in arrays:
         raise InputError(f"{path}: landmarks is missing")
     landmarks = arrays["landmarks"]
     if landmarks.shape != (frames, LANDMARKS, 2) or not np.issubdtype(landmarks.dtype, np.floating):
         raise InputError(f"{path}: landmarks must be ({frames}, {LANDMARKS}, 2) floating-point numbers")
-    if np.isinf(landmarks).any():
+    if (np.abs(landmarks) >= MOST).any():
         raise InputError(f"{path}: landmarks must be finite, or NaN where there are none")
     return torch.from_numpy(landmarks.astype(np.float32))

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from stavatar.avatar.storage import gaussians_from_tensors, load_tensors, tensors_of_avatar
 from stavatar.density import DensityEvent
-from stavatar.errors import InputError
+from stavatar.errors import InputError, reason
 from stavatar.files import atomic_path
 
 if TYPE_CHECKING:
@@ -68,9 +68,9 @@ def restore(trainer: Trainer, folder: Path) -> bool:
         with safe_open(path, framework="pt") as file:
             header = json.loads((file.metadata() or {}).get("stavatar", "{}"))
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError, ValueError) as error:
-        raise InputError(f"{path} is not a readable checkpoint ({error}); delete it to start over") from error
-    if header.get("format") != _FORMAT or header.get("steps") != trainer.steps:
+    except (SafetensorError, OSError, ValueError, RuntimeError, RecursionError) as error:
+        raise InputError(f"{path} is not a readable checkpoint ({reason(error)}); delete it to start over") from error
+    if not isinstance(header, dict) or header.get("format") != _FORMAT or header.get("steps") != trainer.steps:
         raise InputError(f"{path} belongs to another run (other frames or settings); delete it to start over")
     try:
         _restore(trainer, tensors)
@@ -78,9 +78,8 @@ def restore(trainer: Trainer, folder: Path) -> bool:
         trainer.events = [DensityEvent(**event) for event in header["events"]]
         trainer.step, trainer.passes_done = int(header["step"]), int(header["passes_done"])
         trainer.seconds = float(header["seconds"])
-    except (KeyError, RuntimeError, TypeError, ValueError) as error:
-        reason = str(error).splitlines()[0]
-        raise InputError(f"{path} does not fit this run ({reason}); delete it to start over") from error
+    except (LookupError, RuntimeError, TypeError, ValueError, AttributeError, OverflowError) as error:
+        raise InputError(f"{path} does not fit this run ({reason(error)}); delete it to start over") from error
     return True
 
 

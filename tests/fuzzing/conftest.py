@@ -1,0 +1,6 @@
+"""The data sets of tests/sequence serve here as well."""
+
+import sys
+from pathlib import Path
+
+sys.path.append(str(Path(__file__).parents[1] / "sequence"))
