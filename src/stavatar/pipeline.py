@@ -440,15 +440,17 @@ def synthesise(
     size: int,
     seed: int,
     noise: float,
+    identity: int | None = None,
     style: str = "talking",
+    shutter: float = 0.0,
+    crf: int = 18,
     sequence: Path | None = None,
 ) -> Path | None:
     """Render a performance of the embedded head.
 
     Args:
         out: the mp4 to write; its truth goes beside it.
-        frames, size, seed, noise: see :func:`stavatar.synth.make_performance`.
-        style: ``talking`` or ``expressive``.
+        frames, size, seed, noise, identity, style, shutter, crf: see :func:`stavatar.synth.make_performance`.
         sequence: folder for the same performance as a tracked sequence, with true parameters and mattes.
 
     Returns:
@@ -463,7 +465,15 @@ def synthesise(
     if sequence is not None:
         check_replaceable(sequence, overwrite=False)
     performance = make_performance(
-        load_embedded_head(), frames=frames, size=size, seed=seed, noise=noise, style=cast(Style, style)
+        load_embedded_head(),
+        frames=frames,
+        size=size,
+        seed=seed,
+        identity=identity,
+        style=cast(Style, style),
+        noise=noise,
+        shutter=shutter,
+        crf=crf,
     )
     if sequence is not None:
         write_sequence(tracked_sequence(performance, sequence.name), sequence)
