@@ -181,7 +181,9 @@ def landmark_error(sequence: Sequence, head: HeadModel, embedding: LandmarkEmbed
         unit = (seen[:, OUTER_EYE_CORNERS[0]] - seen[:, OUTER_EYE_CORNERS[1]]).norm(dim=1)
         errors.append((sequence.camera[some].project(points) - seen).norm(dim=-1) / unit[:, None] * 100)
     error = torch.cat(errors)
-    return {name: float(error[:, list(part)].mean()) for name, part in (("all", SKIN), ("inner", INNER), ("lips", LIPS))}
+    return {
+        name: float(error[:, list(part)].mean()) for name, part in (("all", SKIN), ("inner", INNER), ("lips", LIPS))
+    }
 
 
 def short(measured: Accuracy) -> str:

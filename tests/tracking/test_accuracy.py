@@ -64,7 +64,9 @@ def test_a_constant_turn_and_shift_are_told_from_errors(truth: HeadMotion) -> No
 
     nearer = measured(truth, translation=truth.parameters.translation + torch.tensor([0.004, 0.0, 0.010]))
     assert nearer.across_raw == pytest.approx(4, rel=0.1) and nearer.depth_raw == pytest.approx(10, rel=0.1)
-    assert nearer.across < 0.4 and nearer.depth < 0.4, "what is left: the head does not stay in one direction of the view"
+    assert nearer.across < 0.4 and nearer.depth < 0.4, (
+        "what is left: the head does not stay in one direction of the view"
+    )
 
 
 def test_depth_and_the_picture_plane_are_told_apart(truth: HeadMotion) -> None:
@@ -149,9 +151,7 @@ def test_frames_left_out_count_nowhere(truth: HeadMotion) -> None:
     neck = truth.parameters.neck.clone()
     neck[20] += 1.0
     good = torch.cat([torch.arange(20), torch.arange(21, 60)])
-    found = measure_accuracy(
-        replace(truth, parameters=truth.parameters.replaced(neck=neck)), truth, FPS, good
-    )
+    found = measure_accuracy(replace(truth, parameters=truth.parameters.replaced(neck=neck)), truth, FPS, good)
     assert found.frames == 59
     assert found.rotation < 0.01 and found.jitter_rotation < 0.01
     assert found.vertices is not None and found.vertices["face"].p95 < 0.01

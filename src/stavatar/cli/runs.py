@@ -239,7 +239,9 @@ def synth(
     noise: Annotated[float, typer.Option(help="Sensor noise, standard deviation in [0, 1].", min=0, max=0.5)] = 0.0,
     shutter: Annotated[
         float,
-        typer.Option(help="Motion blur: the share of a frame's time that the shutter is open; film: 0.5.", min=0, max=1),
+        typer.Option(
+            help="Motion blur: the share of a frame's time that the shutter is open; film: 0.5.", min=0, max=1
+        ),
     ] = 0.0,
     crf: Annotated[
         int, typer.Option(help="Compression of the video (H.264's CRF): 18 looks untouched, 35 is poor.", min=0, max=51)
