@@ -119,7 +119,7 @@ def track(
             holdout=holdout,
             device=pipeline.choose_device(device),
         )
-    say(f"sequence: {run.sequence}\noverlay:  {run.tracking_video}")
+    say(f"sequence: {run.sequence}\noverlay:  {run.tracking_video}\nreport:   {run.track_report}")
 
 
 @app.command()
