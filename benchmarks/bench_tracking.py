@@ -67,6 +67,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=512)
     parser.add_argument("--clips", type=Path, nargs="*", default=[])
     parser.add_argument("--clip-size", type=int, default=512)
+    parser.add_argument("--clip-frames", type=int, help="no more of each clip than so many, evenly spaced")
     parser.add_argument("--cache", type=Path, default=Path("bench_tracking_videos"))
     parser.add_argument("--only", choices=["synth", "clips"])
     parser.add_argument("--note", default="", help="of the machine, such as that it was busy")
@@ -90,7 +91,7 @@ def main() -> None:
             save(arguments.out, results)
     if arguments.only != "synth":
         for clip in arguments.clips:
-            results["clips"] += against_landmarks(clip, head, embedding, arguments.clip_size)
+            results["clips"] += against_landmarks(clip, head, embedding, arguments.clip_size, arguments.clip_frames)
             save(arguments.out, results)
     print(table(results))
 
@@ -112,12 +113,12 @@ def rendered(folder: Path, head: HeadModel, identity: int, style: str, frames: i
 
 
 def stages_of(
-    video: Path, head: HeadModel, embedding: LandmarkEmbedding, size: int
+    video: Path, head: HeadModel, embedding: LandmarkEmbedding, size: int, most: int | None = None
 ) -> list[tuple[str, Sequence, dict[str, float]]]:
     """Capture and all stages: name, result, and the seconds that each part took so far."""
     seconds, found, sequence = {}, [], None
     begin = time.perf_counter()
-    scene = Scene(head, embedding, capture(open_recording(video), size=size), video.stem)
+    scene = Scene(head, embedding, capture(open_recording(video), size=size, max_frames=most), video.stem)
     seconds["capture"] = time.perf_counter() - begin
     for name, track in STAGES:
         begin = time.perf_counter()
@@ -149,9 +150,11 @@ def against_truth(video: Path, head: HeadModel, embedding: LandmarkEmbedding, si
     return rows
 
 
-def against_landmarks(clip: Path, head: HeadModel, embedding: LandmarkEmbedding, size: int) -> list[dict[str, Any]]:
+def against_landmarks(
+    clip: Path, head: HeadModel, embedding: LandmarkEmbedding, size: int, most: int | None
+) -> list[dict[str, Any]]:
     rows = []
-    for name, sequence, seconds in stages_of(clip, head, embedding, size):
+    for name, sequence, seconds in stages_of(clip, head, embedding, size, most):
         rows.append(
             {
                 "clip": clip.stem,

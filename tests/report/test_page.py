@@ -15,7 +15,7 @@ from PIL import Image
 from report_fixtures import FRAMES, HOSTILE, PSNR, grey_level
 
 from stavatar.errors import InputError
-from stavatar.report import page
+from stavatar.report import media
 from stavatar.report.page import write_report
 from stavatar.run import Run
 
