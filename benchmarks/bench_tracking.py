@@ -97,7 +97,7 @@ def main() -> None:
 
 
 def rendered(folder: Path, head: HeadModel, identity: int, style: str, frames: int, size: int) -> Path:
-    """The video of one performance, with its truth beside it: the first half of one that is laid out for twice the length.
+    """The video of one performance, with its truth beside it: the first half of one laid out for twice the length.
 
     An expressive performance plays all its scenes in whatever time it has, and in a few seconds nobody can do that.
     """
@@ -232,10 +232,10 @@ def table(results: dict[str, Any]) -> str:
     if results["rendered"]:
         lines += [
             f"{results['frames']} frames at {results['size']} px; sensor noise {camera['noise']}, shutter open "
-            f"{camera['shutter']} of a frame, H.264 CRF {camera['crf']}. Errors: mean / 95th percentile. Vertices after "
-            "rigid alignment of each frame; rotation and place without, and with, the clip's constant offset; place "
-            "across the image and in depth; correlation and gain of the gaps of lids and lips; jitter: root mean square "
-            "step of the error from frame to frame. `docs/measurements.md` defines them.",
+            f"{camera['shutter']} of a frame, H.264 CRF {camera['crf']}. Errors: mean / 95th percentile. Vertices "
+            "after rigid alignment of each frame; rotation and place without, and with, the clip's constant offset; "
+            "place across the image and in depth; correlation and gain of the gaps of lids and lips; jitter: root mean "
+            "square step of the error from frame to frame. `docs/measurements.md` defines them.",
             "",
             "| performance | stage | " + " | ".join(COLUMNS) + " |",
             "|---" * (len(COLUMNS) + 2) + "|",

@@ -52,9 +52,9 @@ def said(clip: Clip, **changes: torch.Tensor) -> tuple[Advice, ...]:
     own = {name: value for name, value in changes.items() if name in Conditions.__dataclass_fields__}
     others = {name: value for name, value in changes.items() if name not in own}
     observations = replace(seen, conditions=replace(seen.conditions, **own), **others)
-    return track_with_report(
-        observations, clip.head, clip.embedding, name="clip", settings=QUICK, progress=silent
-    )[1].advice
+    return track_with_report(observations, clip.head, clip.embedding, name="clip", settings=QUICK, progress=silent)[
+        1
+    ].advice
 
 
 def half(value: float, otherwise: float) -> torch.Tensor:
@@ -78,9 +78,7 @@ def test_a_good_clip_is_not_talked_about(good: Clip) -> None:
         ("moving torso", {"torso": torch.stack([half(0, 0), half(-20, 0)], 1)}, "by up to 20 %"),
     ],
 )
-def test_faults_of_some_frames_name_them(
-    good: Clip, topic: str, changes: dict[str, torch.Tensor], words: str
-) -> None:
+def test_faults_of_some_frames_name_them(good: Clip, topic: str, changes: dict[str, torch.Tensor], words: str) -> None:
     [advice] = said(good, **changes)
     assert advice.topic == topic
     assert words in advice.reason
@@ -103,7 +101,7 @@ def test_faults_of_the_whole_clip(good: Clip, topic: str, changes: dict[str, tor
 
 def test_what_was_not_measured_is_not_complained_of(good: Clip) -> None:
     nothing = torch.full((FRAMES,), torch.nan)
-    unknown = {name: nothing for name in ("outside", "sharpness", "brightness", "clipped")}
+    unknown = dict.fromkeys(("outside", "sharpness", "brightness", "clipped"), nothing)
     assert said(good, **unknown, background=nothing[:, None].expand(FRAMES, 2)) == ()
 
 

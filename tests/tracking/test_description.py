@@ -16,7 +16,7 @@ from stavatar.tracking.description import describe_tracking
 def test_a_track_is_described_in_json(moving_clip: Clip, tracked: tuple[Sequence, TrackReport]) -> None:
     """Frames 0, 30, 31 and 60 to 71 of 100 have no face; the last of these gaps is just short enough to be bridged."""
     sequence, report = tracked
-    advice = (Advice("small face", "the face is small", "come closer", (3, 4), "3-4"),)
+    advice = [Advice("small face", "the face is small", "come closer", (3, 4), "3-4").described()]
     track = json.loads(
         json.dumps(describe_tracking(sequence, moving_clip.head, moving_clip.embedding, advice), allow_nan=False)
     )
@@ -43,9 +43,7 @@ def test_angles_and_places_have_the_signs_that_they_are_named_by(
     parameters.translation[3, 1] = 0.02
     parameters.expression[4, head.expression_names.index("jawOpen")] = 1
     parameters.eyes[5, [0, 3]] = torch.tensor(7.0).deg2rad()
-    track = describe_tracking(
-        replace(tracked[0], parameters=parameters), head, moving_clip.embedding, ()
-    )
+    track = describe_tracking(replace(tracked[0], parameters=parameters), head, moving_clip.embedding, [])
     curves = {heading: values for heading, (_, values) in track["curves"].items()}
     turns = curves["Rotation of the head"]
     assert turns["to its left"][1] == pytest.approx(10, abs=0.01) and turns["down"][2] == pytest.approx(5, abs=0.01)

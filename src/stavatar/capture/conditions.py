@@ -32,8 +32,8 @@ class Conditions:
         outside: [T] share of the face's landmarks that lie beyond the border of the video.
         background: [T, 2] where the background is, relative to the first frame that shows some: % of the crop's side.
         torso: [T, 2] likewise the clothes.
-        sharpness: [T] contrast of the face's finest detail (second derivative, in the direction that has less of it) over
-            that of the whole face, seen `FACE_SIDE` pixels large.
+        sharpness: [T] contrast of the face's finest detail (second derivative, in the direction that has less of it)
+            over that of the whole face, seen `FACE_SIDE` pixels large.
         brightness: [T] median of the face's grey levels, in [0, 1].
         clipped: [T] share of the face's pixels that are white or black.
     """
@@ -91,7 +91,8 @@ def follow(thumbnails: list[np.ndarray], masks: list[np.ndarray]) -> np.ndarray:
         masks: T of the same size, uint8; 255 where points may be chosen and found again.
     """
     places = np.full((len(thumbnails), 2), np.nan, np.float32)
-    key, key_place, corners = -1, np.zeros(2, np.float32), np.zeros((0, 1, 2), np.float32)
+    key, key_place = -1, np.zeros(2, np.float32)
+    corners: np.ndarray = np.zeros((0, 1, 2), np.float32)
     for t, (picture, mask) in enumerate(zip(thumbnails, masks, strict=True)):
         if key >= 0:
             moved = _moved(thumbnails[key], picture, corners, mask)
@@ -112,8 +113,8 @@ def _moved(before: np.ndarray, after: np.ndarray, corners: np.ndarray, mask: np.
 
     None where too few are found again inside the mask, or where they do not move as one: leaves in the wind, a screen.
     """
-    there, found, _ = cv2.calcOpticalFlowPyrLK(before, after, corners, None, winSize=(13, 13), maxLevel=2)
-    back, returned, _ = cv2.calcOpticalFlowPyrLK(after, before, there, None, winSize=(13, 13), maxLevel=2)
+    there, found, _ = cv2.calcOpticalFlowPyrLK(before, after, corners, corners.copy(), winSize=(13, 13), maxLevel=2)
+    back, returned, _ = cv2.calcOpticalFlowPyrLK(after, before, there, there.copy(), winSize=(13, 13), maxLevel=2)
     column, row = (there[:, 0].round().astype(int).clip(0, THUMBNAIL - 1)).T
     good = (found[:, 0] > 0) & (returned[:, 0] > 0) & (mask[row, column] > 0)
     good &= np.linalg.norm(back - corners, axis=2)[:, 0] < _FOLLOWED_BACK

@@ -53,9 +53,7 @@ def _content(run: Run, track: dict[str, Any]) -> dict[str, Any]:
     """What the template shows."""
     frames, state = track["frames"], track["state"]
     worst, best = _shown(run, track)
-    curves = [
-        plot(heading, unit, frames, values, kinds=state) for heading, (unit, values) in track["curves"].items()
-    ]
+    curves = [plot(heading, unit, frames, values, kinds=state) for heading, (unit, values) in track["curves"].items()]
     return {
         "charts": charts,
         "track": track,
@@ -85,7 +83,7 @@ def _kept(*plots: Plot | None) -> list[Plot]:
     return [chart for chart in plots if chart is not None]
 
 
-def _spectrum(title: str, unit: str, spectrum: dict[str, list[float]]) -> Plot | None:
+def _spectrum(title: str, unit: str, spectrum: dict[str, Any]) -> Plot | None:
     return plot(title, unit, spectrum["hertz"], {"density": spectrum["density"]}, decades=True)
 
 

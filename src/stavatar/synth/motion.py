@@ -18,8 +18,8 @@ from stavatar.rotations import axis_angle_to_matrix, matrix_to_axis_angle
 from stavatar.synth._scenes import blink_and_wink, play_scenes
 
 Style = Literal["talking", "expressive", "still"]
-"""Talking to the camera; scenes with rare sights, such as teeth, tongue and deep wrinkles; or a face that talks on a head
-that does not move at all, which shows how much a tracker trembles."""
+"""Talking to the camera; scenes with rare sights, such as teeth, tongue and deep wrinkles; or a face that talks on a
+head that does not move at all, which shows how much a tracker trembles."""
 
 HEAD_ANGLES = (0.20, 0.35, 0.10)
 """Largest pitch, yaw and roll of the head on the torso, radians."""

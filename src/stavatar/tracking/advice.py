@@ -36,7 +36,7 @@ BLURRED = 0.22
 BLURRED_AGAINST_CLIP = 0.45
 """Sharpness over that of the clip's sharp frames, its upper quartile, below which a frame is blurred by motion."""
 
-BACKGROUND_MOVES, TORSO_MOVES = 5.0, 10.0
+BACKGROUND_MOVES, TORSO_MOVES = 3.0, 10.0
 """How far background and clothes may be from their median place, % of the picture's side."""
 
 SHAKING = 1.0
@@ -52,8 +52,8 @@ HELD = 0.25
 """Root of the summed variances of the blendshape scores below which a face hardly moves; a news reader has 0.5."""
 
 A_FEW, MANY = 0.05, 0.5
-"""Share of the frames that must show a fault before anything is said: of faults that spoil the frames that have them, and of
-those that a clip can bear in some frames."""
+"""Share of the frames that must show a fault before anything is said: of faults that spoil the frames that have them,
+and of those that a clip can bear in some frames."""
 
 MANY_GAPS = 4
 """Gaps a minute from which the face is lost again and again."""

@@ -11,7 +11,6 @@ from stavatar.head.landmarks import LandmarkEmbedding
 from stavatar.head.model import HeadModel
 from stavatar.rotations import axis_angle_to_matrix
 from stavatar.sequence.sequence import Sequence
-from stavatar.tracking.advice import Advice
 from stavatar.tracking.gaps import LOST, STATES, TRACKED, frame_states
 from stavatar.tracking.landmark_groups import INNER, LIPS, OUTER_EYE_CORNERS, SKIN
 from stavatar.tracking.openings import measure_openings
@@ -22,19 +21,19 @@ _CHUNK = 64
 
 @torch.no_grad()
 def describe_tracking(
-    sequence: Sequence, head: HeadModel, embedding: LandmarkEmbedding, advice: tuple[Advice, ...]
+    sequence: Sequence, head: HeadModel, embedding: LandmarkEmbedding, advice: list[dict[str, Any]]
 ) -> dict[str, Any]:
     """What a track looks like, whatever stages it went through.
 
     Args:
         sequence: tracked, with landmarks and confidence.
         head, embedding: that it was tracked with.
-        advice: on the clip.
+        advice: on the clip (`Advice.described`).
 
     Returns:
         ``frames`` (the video's frame numbers) and per frame ``confidence``, ``state`` (an index into ``states``),
-        ``landmark_error`` (% of the outer-eye distance, None without a face); ``curves`` by heading, each a unit and named
-        lists; ``spectra`` and ``steadiness`` of the head over the frames with a face; ``figures`` of the whole clip;
+        ``landmark_error`` (% of the outer-eye distance, None without a face); ``curves`` by heading, each a unit and
+        named lists; ``spectra`` and ``steadiness`` of the head, long gaps left out; ``figures`` of the whole clip;
         ``advice``.
     """
     assert sequence.confidence is not None and sequence.landmarks is not None  # as all our trackers leave it
@@ -77,10 +76,7 @@ def describe_tracking(
             },
             "focal": float(sequence.camera.focal[0, 0]),
         },
-        "advice": [
-            {"topic": a.topic, "reason": a.reason, "remedy": a.remedy, "frames": a.numbers, "count": len(a.frames)}
-            for a in advice
-        ],
+        "advice": advice,
     }
 
 

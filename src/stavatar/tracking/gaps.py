@@ -7,7 +7,6 @@ from torch import Tensor
 
 from stavatar.rotations import axis_angle_to_matrix, matrix_to_axis_angle
 
-
 LONGEST_BRIDGE = 0.5
 """Seconds without a detection over which motion is made up; in longer gaps nobody knows what the head did."""
 
@@ -15,8 +14,8 @@ LEAST_CONFIDENCE = 0.2
 """Frames below this are left out of training: their landmarks are off by 6 % of the outer-eye distance or more."""
 
 TRACKED, DOUBTED, BRIDGED, LOST = range(4)
-"""States of a frame: tracked well enough to learn from; tracked, but its landmarks do not fit; motion made up over a short
-gap; in a long gap, or before the first or after the last detection."""
+"""States of a frame: tracked well enough to learn from; tracked, but its landmarks do not fit; motion made up over a
+short gap; in a long gap, or before the first or after the last detection."""
 
 
 STATES = ("tracked", "left out: landmarks do not fit", "left out: bridged over a gap", "left out: no face")

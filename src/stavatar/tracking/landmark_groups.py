@@ -36,8 +36,8 @@ LID_PAIRS = (((386, 374), (385, 380), (387, 373)), ((159, 145), (158, 153), (160
 """Points of the upper and of the lower rim opposite each other: the left eye's, then the right eye's."""
 
 LIP_PAIRS = ((11, 16), (72, 85), (302, 315))
-"""Points in the middle of the upper and of the lower lip. Those of the rims, where the lips touch, lie on one and the same
-lip of a mesh whose mouth is shut."""
+"""Points in the middle of the upper and of the lower lip. Those of the rims, where the lips touch, lie on one and the
+same lip of a mesh whose mouth is shut."""
 
 LIPS = (
     61, 40, 37, 0, 267, 270, 291, 321, 314, 17, 84, 91, 78, 81, 13, 311, 308, 402, 14, 178,

@@ -81,9 +81,9 @@ def track_with_report(
     """Track a clip from its landmarks.
 
     The camera stays at +z of the origin and looks at it, so far away that the neck joint has z = 0 on average. Frames
-    without a detection get a pose between their neighbours' over a short gap, that of the nearer neighbour in a long one
-    (:data:`stavatar.tracking.gaps.LONGEST_BRIDGE`), and confidence 0; they are left out of `train`, as are frames whose
-    landmarks do not fit. `test` is empty.
+    without a detection get a pose between their neighbours' over a short gap, that of the nearer neighbour in a long
+    one (:data:`stavatar.tracking.gaps.LONGEST_BRIDGE`), and confidence 0; they are left out of `train`, as are frames
+    whose landmarks do not fit. `test` is empty.
 
     Args:
         observations: T frames of one person.

@@ -16,8 +16,8 @@ class Openings:
 
     Attributes:
         mouth: between the middles of the two lips, so more than zero where the mouth is shut.
-        left_lids, right_lids: between the rims of the lids, the subject's left and right; zero where a linear head model
-            lets one lid slide past the other, which is shut as well.
+        left_lids, right_lids: between the rims of the lids, the subject's left and right; zero where a linear head
+            model lets one lid slide past the other, which is shut as well.
     """
 
     mouth: Tensor

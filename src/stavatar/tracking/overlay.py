@@ -41,9 +41,9 @@ def overlay_frames(
 
     The wireframe is drawn where its faces look at the camera; detected landmarks are red, the head's own green. Below
     stand the frame's index in the video, the mean distance of the two in percent of the outer-eye distance, and the
-    tracker's confidence. At the bottom runs the curve of the confidence over the whole clip, with a cursor at this frame;
-    frames that nothing is learned from have a coloured ground there, and a frame of that colour around the picture. In
-    gaps too long to be bridged there is no wireframe, because nobody knows where the head is.
+    tracker's confidence. At the bottom runs the curve of the confidence over the whole clip, with a cursor at this
+    frame; frames that nothing is learned from have a coloured ground there, and a frame of that colour around the
+    picture. In gaps too long to be bridged there is no wireframe, because nobody knows where the head is.
 
     Args:
         sequence: of the head given.
@@ -99,7 +99,7 @@ def _confidence_strip(confidence: np.ndarray, state: np.ndarray, width: int) -> 
     columns = np.arange(width) * len(state) // width
     for mark, colour in MARKS.items():
         strip[:, state[columns] == mark] = colour
-    for t in np.flatnonzero(state != TRACKED):  # a single frame of a long clip is less than a column
+    for t in np.flatnonzero(state != TRACKED).tolist():  # a single frame of a long clip is less than a column
         strip[:, _column(t, len(state), width)] = MARKS[int(state[t])]
     across = np.array([_column(t, len(state), width) for t in range(len(state))])
     up = 3 + (1 - confidence.clip(0, 1)) * (STRIP - 7)

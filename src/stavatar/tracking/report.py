@@ -11,6 +11,7 @@ from stavatar.rotations import matrix_to_axis_angle
 from stavatar.tracking.advice import Advice
 from stavatar.tracking.landmark_groups import EYES, INNER, LIPS, SKIN
 
+
 @dataclass(frozen=True)
 class Residuals:
     """Mean distance of fitted from detected landmarks, % of the outer-eye distance."""
