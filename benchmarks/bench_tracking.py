@@ -1,9 +1,10 @@
 """How right, how steady and how fast tracking is: on rendered performances with known truth, and on real clips.
 
     python benchmarks/bench_tracking.py -o OUT [--frames 150] [--size 512] [--clips A.mp4 B.mp4] [--only synth|clips]
+        [--stages landmarks photometric] [--identities 1 2 3 4]
 
 Four identities perform in two styles, and one more holds the head still; a camera with sensor noise, motion blur and
-compression records them. Each video goes through capture and through every one of `STAGES`, and is compared with its
+compression records them. Each video goes through capture and through all stages, and is compared with its
 truth after each. Clips of real people have no truth: for them there are the landmark errors.
 
 Writes OUT.json and, as a table, OUT.md. Videos are kept in --cache, so that a second run renders nothing.
@@ -20,13 +21,15 @@ from typing import Any
 
 import torch
 
+from stavatar import config
 from stavatar.capture import capture
 from stavatar.capture.observations import Observations
 from stavatar.data import open_recording
 from stavatar.evaluation.results import versions
 from stavatar.files import write_json, write_text
 from stavatar.head import HeadModel, LandmarkEmbedding, load_embedded_head, load_embedded_landmarks
-from stavatar.sequence import Sequence
+from stavatar.refinement import refine_tracking
+from stavatar.sequence import Sequence, split_holdout
 from stavatar.synth import load_truth, make_performance, write_performance
 from stavatar.tracking import track_with_report
 from stavatar.tracking.accuracy import Accuracy, HeadMotion, measure_accuracy
@@ -56,8 +59,13 @@ def landmarks(scene: Scene, _: Sequence | None) -> Sequence:
     return track_with_report(scene.observations, scene.head, scene.embedding, name=scene.name)[0]
 
 
-STAGES: list[tuple[str, Tracker]] = [("landmarks", landmarks)]
-"""(name, function) in order: each is given the sequence that the one before returned. Add refinements here."""
+def photometric(scene: Scene, sequence: Sequence | None) -> Sequence:
+    assert sequence is not None  # landmarks come first
+    return refine_tracking(split_holdout(sequence), scene.head, config.preset("cpu").tracking)
+
+
+STAGES: dict[str, Tracker] = {"landmarks": landmarks, "photometric": photometric}
+"""In order: each is given the sequence that the one before returned."""
 
 
 def main() -> None:
@@ -70,6 +78,8 @@ def main() -> None:
     parser.add_argument("--clip-frames", type=int, help="no more of each clip than so many, evenly spaced")
     parser.add_argument("--cache", type=Path, default=Path("bench_tracking_videos"))
     parser.add_argument("--only", choices=["synth", "clips"])
+    parser.add_argument("--stages", nargs="+", choices=list(STAGES), default=list(STAGES))
+    parser.add_argument("--identities", type=int, nargs="+", default=IDENTITIES)
     parser.add_argument("--note", default="", help="of the machine, such as that it was busy")
     arguments = parser.parse_args()
 
@@ -84,14 +94,16 @@ def main() -> None:
         "clips": [],
     }
     if arguments.only != "clips":
-        performances = [(identity, style) for identity in IDENTITIES for style in STYLES] + [STILL]
+        performances = [(identity, style) for identity in arguments.identities for style in STYLES] + [STILL]
         for identity, style in performances:
             video = rendered(arguments.cache, head, identity, style, arguments.frames, arguments.size)
-            results["rendered"] += against_truth(video, head, embedding, arguments.size)
+            results["rendered"] += against_truth(video, head, embedding, arguments.size, arguments.stages)
             save(arguments.out, results)
     if arguments.only != "synth":
         for clip in arguments.clips:
-            results["clips"] += against_landmarks(clip, head, embedding, arguments.clip_size, arguments.clip_frames)
+            results["clips"] += against_landmarks(
+                clip, head, embedding, arguments.clip_size, arguments.stages, arguments.clip_frames
+            )
             save(arguments.out, results)
     print(table(results))
 
@@ -113,25 +125,27 @@ def rendered(folder: Path, head: HeadModel, identity: int, style: str, frames: i
 
 
 def stages_of(
-    video: Path, head: HeadModel, embedding: LandmarkEmbedding, size: int, most: int | None = None
+    video: Path, head: HeadModel, embedding: LandmarkEmbedding, size: int, stages: list[str], most: int | None = None
 ) -> list[tuple[str, Sequence, dict[str, float]]]:
     """Capture and all stages: name, result, and the seconds that each part took so far."""
     seconds, found, sequence = {}, [], None
     begin = time.perf_counter()
     scene = Scene(head, embedding, capture(open_recording(video), size=size, max_frames=most), video.stem)
     seconds["capture"] = time.perf_counter() - begin
-    for name, track in STAGES:
+    for name in stages:
         begin = time.perf_counter()
-        sequence = track(scene, sequence)
+        sequence = STAGES[name](scene, sequence)
         seconds[name] = time.perf_counter() - begin
         found.append((name, sequence, dict(seconds)))
     return found
 
 
-def against_truth(video: Path, head: HeadModel, embedding: LandmarkEmbedding, size: int) -> list[dict[str, Any]]:
+def against_truth(
+    video: Path, head: HeadModel, embedding: LandmarkEmbedding, size: int, stages: list[str]
+) -> list[dict[str, Any]]:
     truth = load_truth(video.with_suffix(".npz"))
     rows = []
-    for name, sequence, seconds in stages_of(video, head, embedding, size):
+    for name, sequence, seconds in stages_of(video, head, embedding, size, stages):
         known = HeadMotion(head, embedding, truth.shape, truth.parameters[sequence.frame_ids], truth.camera)
         measured = measure_accuracy(
             HeadMotion.of(sequence, head, embedding), known, sequence.fps, torch.nonzero(sequence.confidence > 0)[:, 0]
@@ -151,10 +165,10 @@ def against_truth(video: Path, head: HeadModel, embedding: LandmarkEmbedding, si
 
 
 def against_landmarks(
-    clip: Path, head: HeadModel, embedding: LandmarkEmbedding, size: int, most: int | None
+    clip: Path, head: HeadModel, embedding: LandmarkEmbedding, size: int, stages: list[str], most: int | None
 ) -> list[dict[str, Any]]:
     rows = []
-    for name, sequence, seconds in stages_of(clip, head, embedding, size, most):
+    for name, sequence, seconds in stages_of(clip, head, embedding, size, stages, most):
         rows.append(
             {
                 "clip": clip.stem,
