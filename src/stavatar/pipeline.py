@@ -283,10 +283,11 @@ def track(
             sequence = refine_tracking(sequence, head, config.tracking, device=device)
             write_sequence(sequence, run.sequence, overwrite=True)
     with run.timed("tracking_video"):
-        advice = read_json(run.tracking_figures)["advice"]
-        write_json(run.tracking_figures, describe_tracking(sequence, head, landmarks, advice), indent=None)
         write_video(run.tracking_video, overlay_frames(sequence, head, landmarks), sequence.fps)
-    write_track_report(run.folder)
+        if run.tracking_figures.exists():  # which a run that an earlier version began does not have
+            advice = read_json(run.tracking_figures)["advice"]
+            write_json(run.tracking_figures, describe_tracking(sequence, head, landmarks, advice), indent=None)
+            write_track_report(run.folder)
 
 
 def train(run: Run, config: Config, *, device: torch.device) -> None:

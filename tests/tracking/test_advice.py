@@ -163,7 +163,7 @@ def test_ranges_are_short_to_read() -> None:
 @pytest.fixture(scope="module")
 def filmed(head: HeadModel, embedding: LandmarkEmbedding) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Pictures [T, S, S, 3] before a textured wall, the same over white, mattes, and true landmarks [T, 478, 3]."""
-    performance = make_performance(head, frames=9, size=256, seed=1)
+    performance = make_performance(head, frames=12, size=256, seed=1)
     renderer = Renderer(head, Subject.random(head, 1))
     truth = performance.truth
     cut = list(renderer.cutouts(truth.parameters, truth.camera))
@@ -208,7 +208,7 @@ def test_faults_are_seen_in_pictures(
     filmed: tuple[np.ndarray, ...], good: Clip, topic: str | None, change: Callable[[np.ndarray, int], np.ndarray]
 ) -> None:
     found = seen_in(filmed, change)
-    conditions = Conditions(**{name: value.repeat_interleave(7, 0)[:FRAMES] for name, value in vars(found).items()})
+    conditions = Conditions(**{name: value.repeat_interleave(5, 0) for name, value in vars(found).items()})
     clip = replace(good, observations=replace(good.observations, conditions=conditions))
     topics = [advice.topic for advice in said(clip)]
     if topic is None:
