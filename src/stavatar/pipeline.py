@@ -24,11 +24,12 @@ from stavatar.errors import BackendError, InputError
 from stavatar.evaluation.measure import measure_avatar
 from stavatar.evaluation.pictures import Example, choose_examples, comparison_video, contact_sheet
 from stavatar.evaluation.results import assemble_results
-from stavatar.files import require_apart, write_json
+from stavatar.files import read_json, require_apart, write_json
 from stavatar.head import HeadModel, choose_head, load_embedded_head, load_head
-from stavatar.progress import remark
+from stavatar.progress import remark, warn
 from stavatar.refinement import is_refined, refine_tracking
 from stavatar.report.page import write_report
+from stavatar.report.track_page import write_track_report
 from stavatar.run import Run
 from stavatar.run_pictures import draw_run
 from stavatar.sequence import Sequence, check_replaceable, protocols, read_sequence, write_sequence
@@ -252,13 +253,14 @@ def track(
     holdout: int | None = None,
     device: torch.device | str = "cpu",
 ) -> None:
-    """Video -> ``sequence/`` and ``tracking.mp4``; with the embedded head where `head` is None.
+    """Video -> ``sequence/``, ``tracking.mp4``, ``track_report.html``; with the embedded head where `head` is None.
 
     Landmarks first, then, unless ``tracking.refine`` is off, photometric refinement on `device`.
     """
     from stavatar.capture import capture, write_video
     from stavatar.embedding import landmarks_of
-    from stavatar.tracking import LandmarkSettings, track_landmarks
+    from stavatar.tracking import LandmarkSettings, track_with_report
+    from stavatar.tracking.description import describe_tracking
     from stavatar.tracking.overlay import overlay_frames
 
     if run.done("tracking_video"):
@@ -275,8 +277,12 @@ def track(
         protocol.require_frames(Path(video).stem, len(observations))
         with run.timed("tracking"):
             settings = LandmarkSettings(torso=config.tracking.torso)
-            tracked = track_landmarks(observations, head, landmarks, name=Path(video).stem, settings=settings)
+            name = Path(video).stem
+            tracked, said = track_with_report(observations, head, landmarks, name=name, settings=settings)
+            for advice in said.advice:
+                warn(str(advice))
             sequence = protocol.split(tracked, holdout)
+            write_json(run.tracking_figures, {"advice": [advice.described() for advice in said.advice]})
             write_sequence(sequence, run.sequence, overwrite=True)
     if config.tracking.refine and not is_refined(sequence):
         with run.timed("refinement"):
@@ -284,6 +290,10 @@ def track(
             write_sequence(sequence, run.sequence, overwrite=True)
     with run.timed("tracking_video"):
         write_video(run.tracking_video, overlay_frames(sequence, head, landmarks), sequence.fps)
+        if run.tracking_figures.exists():  # which a run that an earlier version began does not have
+            advice = read_json(run.tracking_figures)["advice"]
+            write_json(run.tracking_figures, describe_tracking(sequence, head, landmarks, advice), indent=None)
+            write_track_report(run.folder)
 
 
 def train(run: Run, config: Config, *, device: torch.device) -> None:
@@ -446,15 +456,17 @@ def synthesise(
     size: int,
     seed: int,
     noise: float,
+    identity: int | None = None,
     style: str = "talking",
+    shutter: float = 0.0,
+    crf: int = 18,
     sequence: Path | None = None,
 ) -> Path | None:
     """Render a performance of the embedded head.
 
     Args:
         out: the mp4 to write; its truth goes beside it.
-        frames, size, seed, noise: see :func:`stavatar.synth.make_performance`.
-        style: ``talking`` or ``expressive``.
+        frames, size, seed, noise, identity, style, shutter, crf: see :func:`stavatar.synth.make_performance`.
         sequence: folder for the same performance as a tracked sequence, with true parameters and mattes.
 
     Returns:
@@ -469,7 +481,15 @@ def synthesise(
     if sequence is not None:
         check_replaceable(sequence, overwrite=False)
     performance = make_performance(
-        load_embedded_head(), frames=frames, size=size, seed=seed, noise=noise, style=cast(Style, style)
+        load_embedded_head(),
+        frames=frames,
+        size=size,
+        seed=seed,
+        identity=identity,
+        style=cast(Style, style),
+        noise=noise,
+        shutter=shutter,
+        crf=crf,
     )
     if sequence is not None:
         write_sequence(tracked_sequence(performance, sequence.name), sequence)

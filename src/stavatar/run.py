@@ -24,6 +24,8 @@ class Run:
     ``inputs.json``               what was processed
     ``sequence/``                 the tracked frames, unless the run shares those of another one
     ``tracking.mp4``              overlay of the tracked mesh on the frames
+    ``tracking.json``             curves, figures and advice of the track
+    ``track_report.html``         all of that on one page
     ``checkpoint.safetensors``    state of an unfinished training
     ``curve.json``                loss and PSNR over training
     ``clusters.json``             temporal clusters of the training frames
@@ -43,6 +45,8 @@ class Run:
         self.config_path = self.folder / "config.yaml"
         self.inputs_path = self.folder / "inputs.json"
         self.tracking_video = self.folder / "tracking.mp4"
+        self.tracking_figures = self.folder / "tracking.json"
+        self.track_report = self.folder / "track_report.html"
         self.curve = self.folder / "curve.json"
         self.clusters = self.folder / "clusters.json"
         self.density = self.folder / "density.json"

@@ -47,3 +47,26 @@ def test_ticks_are_few_and_enclose_all_values(low: float, high: float) -> None:
 def test_frame_ticks_are_whole_and_within(first: int, last: int) -> None:
     ticks = charts._whole_ticks(first, last)
     assert 1 <= len(ticks) <= 7 and first <= ticks[0] and ticks[-1] <= last
+
+
+def test_a_plot_breaks_where_values_are_missing_and_marks_runs_of_frames() -> None:
+    chart = charts.plot(
+        "Yaw", "°", [0, 1, 2, 3, 4], {"a": [0.0, 1.0, None, 3.0, 4.0], "b": [2.0] * 5}, kinds=[0, 2, 2, 0, 3]
+    )
+    assert chart is not None
+    assert [len(line.pieces) for line in chart.lines] == [2, 1]
+    assert [band.kind for band in chart.bands] == [2, 3]
+    width = charts.WIDTH - charts.LEFT - charts.RIGHT
+    assert chart.bands[0].at == pytest.approx(charts.LEFT + width * 0.5 / 4, abs=0.1)
+    assert chart.bands[0].width == pytest.approx(width * 2 / 4, abs=0.2)
+    assert "from 0 to 4 °" in chart.summary
+
+
+def test_decades_are_evenly_spaced_and_pass_over_zero() -> None:
+    chart = charts.plot("Spectrum", "", [1.0, 2.5, 4.0], {"density": [1.0, 0.0, 0.01]}, decades=True)
+    assert chart is not None
+    assert [tick.text for tick in chart.up] == ["0.01", "0.1", "1"]
+    steps = [a.at - b.at for a, b in zip(chart.up, chart.up[1:], strict=False)]
+    assert steps[0] == pytest.approx(steps[1], abs=0.11)
+    assert len(chart.lines[0].pieces) == 2
+    assert charts.plot("Nothing", "", [1.0, 2.0], {"a": [None, None]}) is None

@@ -15,7 +15,7 @@ from PIL import Image
 from report_fixtures import FRAMES, HOSTILE, PSNR, grey_level
 
 from stavatar.errors import InputError
-from stavatar.report import page
+from stavatar.report import media
 from stavatar.report.page import write_report
 from stavatar.run import Run
 
@@ -144,7 +144,7 @@ def test_a_bare_run_has_a_page_too(write_run, tmp_path: Path) -> None:
 
 def test_large_videos_and_pictures_do_not_make_the_page_large(whole_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     Image.effect_noise((3000, 300), 80).convert("RGB").save(whole_run / "contact_sheet.png")
-    monkeypatch.setattr(page, "MOST_VIDEO_BYTES", 100)
+    monkeypatch.setattr(media, "MOST_VIDEO_BYTES", 100)
     shown = read(whole_run)
     assert not shown.all("video")
     assert "side_by_side.mp4 in the run's folder" in shown.text and "tracking.mp4 in the run's folder" in shown.text

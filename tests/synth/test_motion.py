@@ -11,7 +11,7 @@ from stavatar.head import HeadModel, HeadParameters
 from stavatar.rotations import axis_angle_to_matrix
 from stavatar.synth import perform
 from stavatar.synth._scenes import play_scenes
-from stavatar.synth.motion import GAZE_ANGLES, HEAD_ANGLES
+from stavatar.synth.motion import GAZE_ANGLES, HEAD_ANGLES, Style
 
 
 def track(head: HeadModel, parameters: HeadParameters, name: str) -> np.ndarray:
@@ -187,3 +187,21 @@ def test_scenes_are_told_apart_by_head_parameters(head: HeadModel) -> None:
 def test_an_unknown_style_is_refused(head: HeadModel) -> None:
     with pytest.raises(InputError, match=r"no style 'opera' .* talking, expressive"):
         perform(head, 10, style="opera")  # type: ignore[arg-type]
+
+
+def test_a_still_head_talks_and_blinks_without_moving(head: HeadModel) -> None:
+    p = perform(head, 200, seed=3, style="still")
+    for name in ("rotation", "neck", "translation", "neck_translation"):
+        assert not getattr(p, name).any(), name
+    assert track(head, p, "jawOpen").std() > 0.1
+    assert track(head, p, "eyeBlinkLeft").max() > 0.8
+    assert p.eyes.std() > 0.01
+
+
+@pytest.mark.parametrize("style", ["talking", "expressive", "still"])
+def test_a_shift_in_time_looks_between_the_frames(head: HeadModel, style: Style) -> None:
+    """Half a frame later is every other frame of twice the rate."""
+    between = perform(head, 30, seed=5, style=style, shift=0.02)
+    fine = perform(head, 60, fps=50, seed=5, style=style)[1::2]
+    torch.testing.assert_close(between.neck, fine.neck, atol=1e-5, rtol=0)
+    torch.testing.assert_close(between.expression, fine.expression, atol=1e-5, rtol=0)

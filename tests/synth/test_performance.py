@@ -105,7 +105,64 @@ def test_damaged_truth_is_refused(head: HeadModel, tmp_path: Path, damage: str) 
         load_truth(path)
 
 
-@pytest.mark.parametrize(("option", "value"), [("size", 8), ("noise", 0.9), ("noise", -0.1), ("frames", 0)])
+def test_an_open_shutter_blurs_what_moves_and_nothing_else(head: HeadModel) -> None:
+    """The picture is the mean light of the instants around its own, which the truth stays true to."""
+    sharp = make_performance(head, frames=12, size=96, seed=1)
+    blurred = make_performance(head, frames=12, size=96, seed=1, shutter=1.0)
+    assert torch.equal(sharp.truth.parameters.neck, blurred.truth.parameters.neck)
+    instants = blurred.exposure.neck.view(12, 5, 3)
+    torch.testing.assert_close(instants[:, 2], sharp.truth.parameters.neck, atol=1e-6, rtol=0)
+    steps = sharp.truth.parameters.neck.diff(dim=0)
+    torch.testing.assert_close((instants[:, 4] - instants[:, 0])[1:], 0.8 * steps, atol=2e-3, rtol=0)
+
+    moving = int(steps.norm(dim=1).argmax())
+    one, other = list(sharp.render())[moving], list(blurred.render())[moving]
+    assert np.array_equal(one[:4], other[:4]), "the wall stands still"
+    assert not np.array_equal(one, other)
+    drawn = np.stack(list(Renderer(head, sharp.subject).frames(blurred.exposure, sharp.truth.camera)))
+    light = (drawn[5 * moving : 5 * moving + 5] / 255.0) ** 2.2
+    assert np.abs(light.mean(0) ** (1 / 2.2) * 255 - other).max() <= 0.6
+
+
+def test_a_blurred_matte_still_lays_the_person_over_white(head: HeadModel) -> None:
+    performance = make_performance(head, frames=3, size=64, seed=1, shutter=1.0)
+    sequence = tracked_sequence(performance, "blurred")
+    outside = sequence.masks == 0
+    assert (sequence.images[outside] == 255).all()
+    coverage = sequence.masks.double() / 255
+    lightest = 255 * (1 - coverage)[..., None]  # where the person is black
+    assert (sequence.images >= lightest - 2).all()
+
+
+def test_identity_says_who_and_seed_says_how(head: HeadModel) -> None:
+    one, same_motion, same_person = (
+        make_performance(head, frames=5, size=64, seed=seed, identity=identity)
+        for seed, identity in ((1, 7), (1, 8), (2, 7))
+    )
+    assert torch.equal(one.truth.parameters.expression, same_motion.truth.parameters.expression)
+    assert not torch.equal(one.truth.parameters.expression, same_person.truth.parameters.expression)
+    assert torch.equal(one.truth.shape, same_person.truth.shape) and one.subject.skin == same_person.subject.skin
+    neutral = head(torch.stack([one.truth.shape, same_motion.truth.shape]), head.neutral(2)).vertices
+    assert (neutral[0] - neutral[1]).norm(dim=1).mean() > 0.002
+    assert one.subject.skin != same_motion.subject.skin
+
+
+def test_strong_compression_costs_bytes_and_detail(head: HeadModel, tmp_path: Path) -> None:
+    sizes, errors = [], []
+    for crf in (18, 40):
+        performance = make_performance(head, frames=4, size=128, seed=1, noise=0.02, crf=crf)
+        write_performance(tmp_path / "clip.mp4", performance)
+        decoded = [frame.rgb for frame in open_source(tmp_path / "clip.mp4").frames()]
+        sizes.append((tmp_path / "clip.mp4").stat().st_size)
+        errors.append(np.abs(np.stack(decoded).astype(float) - np.stack(list(performance.render()))).mean())
+    assert sizes[1] < 0.4 * sizes[0]
+    assert errors[1] > 1.3 * errors[0]
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [("size", 8), ("noise", 0.9), ("noise", -0.1), ("frames", 0), ("shutter", 1.5), ("shutter", -0.1), ("crf", 60)],
+)
 def test_senseless_numbers_are_refused(head: HeadModel, option: str, value: float) -> None:
     with pytest.raises(InputError):
         make_performance(head, **{option: value})  # type: ignore[arg-type]

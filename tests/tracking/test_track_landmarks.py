@@ -14,7 +14,7 @@ from stavatar.head import HeadModel, LandmarkEmbedding
 from stavatar.progress import Report
 from stavatar.rotations import axis_angle_to_matrix, matrix_to_axis_angle
 from stavatar.sequence import Sequence
-from stavatar.tracking import LandmarkSettings, Residuals, TrackReport, track_landmarks, track_with_report
+from stavatar.tracking import LandmarkSettings, TrackReport, track_landmarks, track_with_report
 
 GAP = (0, 30, 31, *range(60, 72))
 QUICK = LandmarkSettings(identity_steps=4, frame_steps=4)
@@ -228,28 +228,13 @@ def test_impossible_settings_are_refused(wrong: dict[str, float]) -> None:
         LandmarkSettings(**wrong)
 
 
-def test_advice_names_what_is_wrong(capsys: pytest.CaptureFixture[str], moving_clip: Clip) -> None:
-    good = TrackReport(
-        frames=100,
-        detected=100,
-        usable=100,
-        eye_distance=80,
-        residual=Residuals(0.5, 0.5, 0.5, 0.5),
-        residual_on_head=Residuals(1.2, 1.2, 1.2, 1.2),
-        jitter_rotation=0.1,
-        jitter_translation=0.1,
-        focal=640,
-        focal_source="assumed",
-        seconds=1,
-    )
-    assert good.advice == ()
-    assert "small" in replace(good, eye_distance=20).advice[0]
-    assert "only 30 of 100" in replace(good, usable=30).advice[0]
-    assert "does not fit" in replace(good, residual=Residuals(4, 4, 4, 4)).advice[0]
-    assert "0.50 %" in str(good)
+def test_advice_is_told_and_kept(
+    capsys: pytest.CaptureFixture[str], moving_clip: Clip, tracked: tuple[Sequence, TrackReport]
+) -> None:
     clip = moving_clip
     landmarks = clip.observations.landmarks * 0.5
     track_landmarks(
         replace(clip.observations, landmarks=landmarks), clip.head, clip.embedding, name="clip", settings=QUICK
     )
     assert "the face is small" in capsys.readouterr().err
+    assert "small face" not in [advice.topic for advice in tracked[1].advice]

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from stavatar import assets
+from stavatar.capture.conditions import conditions_of, outside_of, thumbnail
 from stavatar.capture.crop import Crop, choose_crop
 from stavatar.capture.landmarks import track_face
 from stavatar.capture.matte import cut_out, over_white
 from stavatar.capture.observations import Observations
-from stavatar.capture.video import Shot, Source, find_shot, open_source
+from stavatar.capture.video import Frame, Shot, Source, find_shot, open_source
 from stavatar.errors import InputError
 from stavatar.progress import Stage, stage
 
@@ -55,31 +56,54 @@ def capture(source: Path | Source, size: int, max_frames: int | None = None, pro
 
     images = np.empty((len(shot), size, size, 3), dtype=np.uint8)
     mattes = np.empty((len(shot), size, size), dtype=np.uint8)
+    thumbnails: list[np.ndarray] = []
     with progress("cutting out the person", len(shot)) as report:
-        for t, (image, matte) in enumerate(_cut_squares(shot, crop, segmenter)):
+        squares = _cut_squares(shot, crop, segmenter, lambda picture: thumbnails.append(thumbnail(picture)))
+        for t, (image, matte) in enumerate(squares):
             images[t], mattes[t] = image, matte
             report()
-    beyond = ~crop.inside(shot.width, shot.height)
-    images[:, beyond], mattes[:, beyond] = 255, 0
+    inside = crop.inside(shot.width, shot.height)
+    images[:, ~inside], mattes[:, ~inside] = 255, 0
+    landmarks = crop.points(face.points)
     return Observations(
         images=torch.from_numpy(images),
         mattes=torch.from_numpy(mattes),
-        landmarks=torch.from_numpy(crop.points(face.points)),
+        landmarks=torch.from_numpy(landmarks),
         blendshapes=torch.from_numpy(face.blendshapes),
         blendshape_names=face.names,
         detected=torch.from_numpy(face.detected),
         frame_ids=torch.from_numpy(shot.indices),
         seconds=torch.from_numpy(shot.seconds),
         fps=shot.fps,
+        conditions=conditions_of(
+            images=images,
+            mattes=mattes,
+            thumbnails=thumbnails,
+            inside=inside,
+            landmarks=landmarks,
+            outside=outside_of(face.points, shot.width, shot.height),
+            other_faces=face.others,
+        ),
     )
 
 
-def _cut_squares(shot: Shot, crop: Crop, segmenter: Path | None) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """(picture over white, matte) of each frame, cropped; found by the segmenter, or with the source's own mattes."""
+def _cut_squares(
+    shot: Shot, crop: Crop, segmenter: Path | None, watch: Callable[[np.ndarray], None]
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """(picture over white, matte) of each frame, cropped; found by the segmenter, or with the source's own mattes.
+
+    `watch` is shown the crops with their background, in order.
+    """
+
+    def watched(frame: Frame) -> np.ndarray:
+        picture = crop.apply(frame.rgb)
+        watch(picture)
+        return picture
+
     if segmenter is not None:
-        yield from cut_out((crop.apply(frame.rgb) for frame in shot.frames()), segmenter)
+        yield from cut_out((watched(frame) for frame in shot.frames()), segmenter)
         return
     for frame in shot.frames():
         assert frame.alpha is not None  # the source is matted
-        image, matte = crop.apply(frame.rgb), crop.apply(frame.alpha)
+        image, matte = watched(frame), crop.apply(frame.alpha)
         yield (image, matte) if shot.source.cut else over_white(image, matte)

@@ -14,7 +14,7 @@ from stavatar.capture._quiet import loading
 from stavatar.capture.video import Frame
 from stavatar.errors import InputError
 from stavatar.head.landmarks import LANDMARKS
-from stavatar.progress import Report, warn
+from stavatar.progress import Report
 
 BLENDSHAPES = 52
 MIN_DETECTIONS = 10
@@ -34,11 +34,13 @@ class FaceTrack:
             in frames without a detection.
         blendshapes: [T, 52] float32 scores in [0, 1], NaN in frames without a detection.
         names: of the blendshapes.
+        others: [T] how many faces were seen besides.
     """
 
     points: np.ndarray
     blendshapes: np.ndarray
     names: tuple[str, ...]
+    others: np.ndarray
 
     @property
     def detected(self) -> np.ndarray:
@@ -87,14 +89,15 @@ def track_face(frames: Iterable[Frame], model: Path, report: Report) -> FaceTrac
                 )
             report()
     followed = _follow(seen)
-    _tell(seen, followed)
+    _require(followed)
+    others = np.array([len(faces) - (face is not None) for faces, face in zip(seen, followed, strict=True)])
 
     points = np.full((len(seen), LANDMARKS, 3), np.nan, dtype=np.float32)
     blendshapes = np.full((len(seen), BLENDSHAPES), np.nan, dtype=np.float32)
     for t, face in enumerate(followed):
         if face is not None:
             points[t], blendshapes[t] = face.points, face.scores
-    return FaceTrack(points, blendshapes, names)
+    return FaceTrack(points, blendshapes, names, others)
 
 
 def open_landmarker(model: Path, *, faces: int, transforms: bool = False) -> vision.FaceLandmarker:
@@ -165,8 +168,8 @@ def _overlap(a: np.ndarray, b: np.ndarray) -> float:
     return float(width * height / (_area(a) + _area(b) - width * height))
 
 
-def _tell(seen: list[list[_Face]], followed: list[_Face | None]) -> None:
-    """Warn about crowds and gaps; raise where there is hardly any face."""
+def _require(followed: list[_Face | None]) -> None:
+    """Raise where there is hardly any face."""
     detections = sum(face is not None for face in followed)
     if detections == 0:
         raise InputError("no face was found in the video: it must show one person's face from the front, well lit")
@@ -174,8 +177,3 @@ def _tell(seen: list[list[_Face]], followed: list[_Face | None]) -> None:
         raise InputError(
             f"a face was found in only {detections} frames of the video: at least {MIN_DETECTIONS} are needed"
         )
-    crowded = sum(len(faces) > 1 for faces in seen)
-    if crowded:
-        warn(f"{crowded} of {len(seen)} frames show more than one face: the largest one is followed")
-    if detections < 0.9 * len(seen):
-        warn(f"the face was found in only {detections} of {len(seen)} frames: the others are bridged")

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from stavatar.capture.conditions import Conditions
+
 
 @dataclass(frozen=True)
 class Observations:
@@ -24,6 +26,7 @@ class Observations:
         seconds: [T] float64 presentation times in the video.
         fps: frames per second of the kept frames (after any thinning), for playback.
         source_focal_hint: focal length in crop pixels where the video's metadata give one, else None.
+        conditions: what may spoil the clip, measured in its pictures; None where nobody looked.
     """
 
     images: Tensor
@@ -36,6 +39,7 @@ class Observations:
     seconds: Tensor
     fps: float
     source_focal_hint: float | None = None
+    conditions: Conditions | None = None
 
     def __len__(self) -> int:
         return len(self.images)

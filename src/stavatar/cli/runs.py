@@ -120,7 +120,7 @@ def track(
             holdout=holdout,
             device=pipeline.choose_device(device),
         )
-    say(f"sequence: {run.sequence}\noverlay:  {run.tracking_video}")
+    say(f"sequence: {run.sequence}\noverlay:  {run.tracking_video}\nreport:   {run.track_report}")
 
 
 @app.command()
@@ -227,25 +227,53 @@ def synth(
     style: Annotated[
         str,
         typer.Option(
-            help="talking, or expressive: scenes with rare sights (teeth, tongue, winks) and wrinkles the mesh lacks."
+            help="talking; expressive: scenes with rare sights (teeth, tongue, winks) and wrinkles the mesh lacks; or "
+            "still: a talking face on a head that does not move."
         ),
     ] = "talking",
     frames: Frames = 300,
     size: Size = 512,
     seed: Seed = 0,
+    identity: Annotated[
+        int | None, typer.Option(help="Who performs: head shape, skin, hair, clothes; person number --seed by default.")
+    ] = None,
     noise: Annotated[
         float, typer.Option(help="Sensor noise, standard deviation in [0, 1].", min=0, max=0.5, callback=finite)
     ] = 0.0,
+    shutter: Annotated[
+        float,
+        typer.Option(
+            help="Motion blur: the share of a frame's time that the shutter is open; film: 0.5.",
+            min=0,
+            max=1,
+            callback=finite,
+        ),
+    ] = 0.0,
+    crf: Annotated[
+        int, typer.Option(help="Compression of the video (H.264's CRF): 18 looks untouched, 35 is poor.", min=0, max=51)
+    ] = 18,
 ) -> None:
     """Render a performance of the embedded head, with its true parameters: test input with known truth.
 
     Examples: [bold]stavatar synth -o talk.mp4[/], a video to `reconstruct`;
     [bold]stavatar synth --sequence truth/ --style expressive --frames 600[/], then
-    [bold]stavatar train truth/ -o out/ --set pose.refine=false[/], so that tracking plays no part.
+    [bold]stavatar train truth/ -o out/ --set pose.refine=false[/], so that tracking plays no part;
+    [bold]stavatar synth -o phone.mp4 --noise 0.02 --shutter 0.5 --crf 28[/], as a camera would record it.
     """
     from stavatar import pipeline
 
-    truth = pipeline.synthesise(out, frames=frames, size=size, seed=seed, noise=noise, style=style, sequence=sequence)
+    truth = pipeline.synthesise(
+        out,
+        frames=frames,
+        size=size,
+        seed=seed,
+        identity=identity,
+        style=style,
+        noise=noise,
+        shutter=shutter,
+        crf=crf,
+        sequence=sequence,
+    )
     if out is not None:
         say(f"video: {out}\ntruth: {truth}")
     if sequence is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 WIDTH, HEIGHT = 520, 190
@@ -89,6 +90,120 @@ def line_chart(title: str, frames: list[int], values: list[float | None], *, hig
         across=[Tick(x(frame), str(frame)) for frame in _whole_ticks(first, last)],
         up=[Tick(y(value), f"{value:.4g}") for value in steps],
     )
+
+
+@dataclass(frozen=True)
+class Line:
+    """A named curve: the points of its SVG polylines, several where values are missing in between."""
+
+    label: str
+    pieces: list[str]
+
+
+@dataclass(frozen=True)
+class Band:
+    """Frames that are marked: left border, width, and what they are."""
+
+    at: float
+    width: float
+    kind: int
+
+
+@dataclass(frozen=True)
+class Plot:
+    """Some curves over one axis, with bands behind them; otherwise as :class:`Chart`."""
+
+    title: str
+    unit: str
+    summary: str
+    lines: list[Line]
+    bands: list[Band]
+    across: list[Tick]
+    up: list[Tick]
+
+
+def plot(
+    title: str,
+    unit: str,
+    places: list[float],
+    curves: dict[str, list[float | None]],
+    *,
+    kinds: list[int] | None = None,
+    decades: bool = False,
+) -> Plot | None:
+    """Curves over `places`, which increase; None where no curve has two values.
+
+    Args:
+        title, unit: of the chart.
+        places: of the values, frame numbers or frequencies.
+        curves: name -> values, None where there is none.
+        kinds: of each place; bands are drawn over those that are not 0.
+        decades: a logarithmic axis; values that are not positive are then passed over.
+    """
+
+    def scaled(value: float | None) -> float | None:
+        if not decades or value is None:
+            return value
+        return math.log10(value) if value > 0 else None
+
+    heights = {name: [scaled(value) for value in values] for name, values in curves.items()}
+    known = [value for values in heights.values() for value in values if value is not None]
+    if len(known) < 2 or len(places) < 2:
+        return None
+    steps = _ticks(min(known), max(known))
+    if decades:
+        steps = [float(step) for step in range(math.floor(min(known)), math.ceil(max(known)) + 1)]
+    bottom, top = min(*known, *steps), max(*known, *steps)
+    first, last = places[0], places[-1]
+
+    def x(place: float) -> float:
+        return round(LEFT + (place - first) / ((last - first) or 1) * (WIDTH - LEFT - RIGHT), 1)
+
+    def y(value: float) -> float:
+        return round(HEIGHT - BOTTOM - (value - bottom) / ((top - bottom) or 1) * (HEIGHT - TOP - BOTTOM), 1)
+
+    def pieces(values: list[float | None]) -> list[str]:
+        found: list[list[str]] = [[]]
+        for place, value in zip(places, values, strict=True):
+            if value is None:
+                found.append([])
+            else:
+                found[-1].append(f"{x(place)},{y(value)}")
+        return [" ".join(points) for points in found if points]
+
+    whole = all(float(place).is_integer() for place in places)
+    ticks = _whole_ticks(int(first), int(last)) if whole else [step for step in _ticks(first, last) if step >= first]
+    low, high = ((10**value if decades else value) for value in (min(known), max(known)))
+    return Plot(
+        title=title,
+        unit=unit,
+        summary=f"{title}: {', '.join(curves)}, from {low:.4g} to {high:.4g} {unit}",
+        lines=[Line(name, pieces(values)) for name, values in heights.items()],
+        bands=_bands(places, kinds or [], x),
+        across=[Tick(x(tick), f"{tick:g}") for tick in ticks if tick <= last],
+        up=[Tick(y(step), f"{10**step if decades else step:.4g}") for step in steps],
+    )
+
+
+def stage_bars(stages: dict[str, float]) -> list[tuple[str, float, float]]:
+    """(stage, seconds, percent of the longest)."""
+    longest = max(stages.values(), default=0) or 1
+    return [(name.replace("_", " "), value, 100 * value / longest) for name, value in stages.items()]
+
+
+def _bands(places: list[float], kinds: list[int], x: Callable[[float], float]) -> list[Band]:
+    """One band for each run of places of a kind other than 0; it reaches half way to the neighbours."""
+    found = []
+    start = 0
+    for end in range(1, len(kinds) + 1):
+        if end < len(kinds) and kinds[end] == kinds[start]:
+            continue
+        if kinds[start]:
+            left = (places[max(start - 1, 0)] + places[start]) / 2
+            right = (places[end - 1] + places[min(end, len(places) - 1)]) / 2
+            found.append(Band(x(left), round(max(x(right) - x(left), 1.5), 1), kinds[start]))
+        start = end
+    return found
 
 
 def _ticks(low: float, high: float) -> list[float]:

@@ -12,6 +12,8 @@ from PIL import Image
 from stavatar.containers import open_video
 from stavatar.errors import InputError, reason
 
+MOST_VIDEO_BYTES = 5 << 20
+"""Larger videos are not embedded: base64 makes them a third larger still."""
 WIDEST = 1600
 """Pixels; wider pictures are made smaller."""
 _WEBP_QUALITY = 86
@@ -74,11 +76,12 @@ def video_length(path: Path) -> int:
         return stream.frames
 
 
-def video_file(path: Path, most_bytes: int) -> str | None:
-    """An mp4 as a data URI; None where it is larger than `most_bytes`."""
-    if path.stat().st_size > most_bytes:
+def film(path: Path) -> dict[str, str | None] | None:
+    """An mp4 of a run: its name, and its data URI if it is small enough; None where there is no such file."""
+    if not path.exists():
         return None
-    return _uri("video/mp4", path.read_bytes())
+    small = path.stat().st_size <= MOST_VIDEO_BYTES
+    return {"name": path.name, "uri": _uri("video/mp4", path.read_bytes()) if small else None}
 
 
 def _uri(kind: str, content: bytes) -> str:

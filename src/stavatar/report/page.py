@@ -18,15 +18,13 @@ from stavatar.errors import InputError
 from stavatar.evaluation.results_file import read_results
 from stavatar.files import write_text
 from stavatar.report import charts, media
-from stavatar.report.charts import Chart, line_chart
+from stavatar.report.charts import Chart, line_chart, stage_bars
 from stavatar.report.media import Picture
 from stavatar.report.templates import environment
 from stavatar.run import Run
 
 SHOWN_FRAMES = 3
 """So many of the worst and of the best frames are shown."""
-MOST_VIDEO_BYTES = 5 << 20
-"""Larger videos are not embedded: base64 makes them a third larger still."""
 _STILLS = 4
 
 PICTURES = {
@@ -104,13 +102,13 @@ def _content(run: Run, results: dict[str, Any]) -> dict[str, Any]:
         "curves": _curves(results),
         "worst": worst,
         "best": best,
-        "video": _video(run.side_by_side),
+        "video": media.film(run.side_by_side),
         "sheet": media.picture_file(run.contact_sheet) if run.contact_sheet.exists() else None,
         "pictures": _pictures(run),
-        "tracking": _video(run.tracking_video),
+        "tracking": media.film(run.tracking_video),
         "tracking_stills": _stills(run.tracking_video),
         "settings": _settings(settings),
-        "seconds": _seconds(results["stage_seconds"]),
+        "seconds": stage_bars(results["stage_seconds"]),
     }
 
 
@@ -218,11 +216,6 @@ def _frame_strips(run: Run, results: dict[str, Any]) -> tuple[list[FrameStrip], 
     return strips(worst), strips(best)
 
 
-def _video(path: Path) -> dict[str, Any] | None:
-    """A video of the run: its name, and its data URI if it is small enough."""
-    return {"name": path.name, "uri": media.video_file(path, MOST_VIDEO_BYTES)} if path.exists() else None
-
-
 def _stills(path: Path) -> list[Picture]:
     """Some frames of a video that is too large to embed, or that is printed."""
     if not path.exists():
@@ -253,9 +246,3 @@ def _settings(settings: Config) -> dict[str, list[tuple[str, str, bool]]]:
         for section in dataclasses.fields(settings)
         if dataclasses.is_dataclass(part := getattr(settings, section.name))
     }
-
-
-def _seconds(stages: dict[str, float]) -> list[tuple[str, float, float]]:
-    """(stage, seconds, percent of the longest)."""
-    longest = max(stages.values(), default=0) or 1
-    return [(name.replace("_", " "), value, 100 * value / longest) for name, value in stages.items()]

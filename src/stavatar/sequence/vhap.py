@@ -9,7 +9,10 @@
 Convention: ``transform_matrix`` is camera-to-world with OpenGL axes (x right, y up, z backward), intrinsics are pixels
 and are given for every frame (those at the top are stale in some exports, and never read), angles are radians. What the
 layout has no place for is kept where other readers do not look: the object ``stavatar`` in ``transforms.json``
-(:data:`EXTRAS`), the key ``neck_translation`` in parameter files, and ``landmarks.npz``.
+(:data:`EXTRAS`), the keys ``neck_translation`` and ``torso_translation`` in parameter files, and ``landmarks.npz``.
+
+Readers of FLAME know of no shift of the neck. Where there is one, ``translation`` puts the *head* where it is and lets
+the torso come along, and ``torso_translation`` is what stavatar reads instead.
 
 Sets that combine several recordings of one person have no ``transforms.json`` of their own and name their files as
 ``../RECORDING/images/...``. That one step up is followed only into a folder that is such a data set itself, and only to
@@ -73,8 +76,11 @@ KEYS = {
 }
 """Field of :class:`HeadParameters` -> key in a parameter file; all arrays are (1, width)."""
 
+TORSO_TRANSLATION = "torso_translation"
+"""Ours: what ``translation`` is together with ``neck_translation``, which other readers leave out."""
+
 _OFFSETS = ("static_offset", "dynamic_offset")
-_WANTED = {*KEYS.values(), "shape", *_OFFSETS}
+_WANTED = {*KEYS.values(), TORSO_TRANSLATION, "shape", *_OFFSETS}
 
 OPENGL = np.diag([1.0, -1.0, -1.0, 1.0])
 
@@ -385,6 +391,8 @@ def _read_row(path: Path, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray
     """The parameters of one timestep: field of :class:`HeadParameters` -> (1, width)."""
     if "neck_translation" not in arrays:  # not part of FLAME, see HeadParameters
         arrays = {**arrays, "neck_translation": np.zeros((1, 3), np.float32)}
+    if TORSO_TRANSLATION in arrays:
+        arrays = {**arrays, "translation": arrays[TORSO_TRANSLATION]}
     widths: dict[str, int | None] = {"expression": None, "eyes": 6}
     return {name: checked_array(path, arrays, key, (1, widths.get(name, 3))) for name, key in KEYS.items()}
 

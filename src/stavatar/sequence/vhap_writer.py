@@ -17,6 +17,7 @@ from torch import Tensor
 from stavatar.errors import InputError
 from stavatar.files import write_json
 from stavatar.progress import warn
+from stavatar.rotations import axis_angle_to_matrix
 from stavatar.sequence.dataset import in_parallel
 from stavatar.sequence.sequence import Sequence
 from stavatar.sequence.vhap import (
@@ -30,6 +31,7 @@ from stavatar.sequence.vhap import (
     MAIN,
     OPENGL,
     SPLITS,
+    TORSO_TRANSLATION,
 )
 
 FLAME_WIDTHS = {"shape": 300, "expression": 100}
@@ -173,7 +175,8 @@ def _write_folder(sequence: Sequence, folder: Path, image_format: str) -> None:
 def _parameter_arrays(sequence: Sequence) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
     """The arrays that all parameter files share, and those [T, width] that give each its row.
 
-    FLAME's get the widths that its readers expect, and the zero ``static_offset`` that GaussianAvatars asks for.
+    FLAME's get the widths that its readers expect, the zero ``static_offset`` that GaussianAvatars asks for, and a
+    ``translation`` that puts the head in its place without the shift of the neck.
     """
     flame = sequence.head_model.startswith("flame")
     shape = _float32(sequence.shape)
@@ -185,6 +188,11 @@ def _parameter_arrays(sequence: Sequence) -> tuple[dict[str, np.ndarray], dict[s
         shared["shape"] = _padded(shape, FLAME_WIDTHS["shape"])
         moving["expr"] = _padded(moving["expr"], FLAME_WIDTHS["expression"])
         shared["static_offset"] = np.zeros((1, FLAME_VERTICES, 3), np.float32)
+        if "neck_translation" in moving:
+            moving[TORSO_TRANSLATION] = moving["translation"]
+            torso, neck = sequence.parameters.rotation, sequence.parameters.neck_translation
+            shift = (axis_angle_to_matrix(torso) @ neck[..., None])[..., 0]
+            moving["translation"] = _float32(sequence.parameters.translation + shift)
     return shared, moving
 
 

@@ -17,8 +17,9 @@ from stavatar.head import HeadModel, HeadParameters
 from stavatar.rotations import axis_angle_to_matrix, matrix_to_axis_angle
 from stavatar.synth._scenes import blink_and_wink, play_scenes
 
-Style = Literal["talking", "expressive"]
-"""Talking to the camera; or scenes with rare sights, such as teeth, tongue and deep wrinkles."""
+Style = Literal["talking", "expressive", "still"]
+"""Talking to the camera; scenes with rare sights, such as teeth, tongue and deep wrinkles; or a face that talks on a
+head that does not move at all, which shows how much a tracker trembles."""
 
 HEAD_ANGLES = (0.20, 0.35, 0.10)
 """Largest pitch, yaw and roll of the head on the torso, radians."""
@@ -50,8 +51,10 @@ _STILLER = 0.35  # how much of its wandering the head keeps where scenes turn it
 _SMOOTHEST = 0.035  # seconds: muscles do not jump
 
 
-def perform(head: HeadModel, frames: int, fps: float = 25.0, seed: int = 0, style: Style = "talking") -> HeadParameters:
-    """`frames` frames of one person talking to the camera.
+def perform(
+    head: HeadModel, frames: int, fps: float = 25.0, seed: int = 0, style: Style = "talking", shift: float = 0.0
+) -> HeadParameters:
+    """`frames` frames of one person talking to the camera, each `shift` seconds later than a frame's own instant.
 
     Raises:
         InputError: the head's expressions are not named as ARKit's, `frames` or `fps` are not positive, or there is no
@@ -61,7 +64,7 @@ def perform(head: HeadModel, frames: int, fps: float = 25.0, seed: int = 0, styl
         raise InputError(f"a performance needs at least one frame and a positive rate, got {frames} at {fps} fps")
     if style not in get_args(Style):
         raise InputError(f"there is no style {style!r} of performing; choose one of {', '.join(get_args(Style))}")
-    seconds = np.arange(frames) / fps
+    seconds = np.arange(frames) / fps + shift
     speech, episodes, blinks, glances, turning, swaying, scenery = (
         np.random.default_rng([seed, 2, process]) for process in range(7)
     )
@@ -72,6 +75,7 @@ def perform(head: HeadModel, frames: int, fps: float = 25.0, seed: int = 0, styl
         words = {name: scenes.loudness * track for name, track in words.items()}
         face = scenes.face
     else:
+        neck = np.zeros_like(neck) if style == "still" else neck
         face, lids = _moods(episodes, seconds), {"eyeBlink": _blinks(blinks, seconds)}
     eyes = _glances(glances, seconds) - 0.3 * neck[:, :2]  # while the head turns, the eyes stay on the listener
     tracks: dict[str, np.ndarray] = {}
@@ -81,6 +85,8 @@ def perform(head: HeadModel, frames: int, fps: float = 25.0, seed: int = 0, styl
     _add(tracks, lids)
     tracks.update(_lids_that_follow(eyes))
     rotation, translation = _sway(swaying, seconds)
+    if style == "still":
+        rotation, translation = np.zeros_like(rotation), np.zeros_like(translation)
 
     def tensor(array: np.ndarray) -> torch.Tensor:
         return torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32))

@@ -25,8 +25,9 @@ from stavatar.synth.subject import Subject
 _FORMAT = "stavatar-truth-1"
 GROUND_TRUTH = "ground truth of a rendered performance"
 """In the history of a sequence, in place of a tracker's name."""
-_CAMERA_DISTANCE = {"talking": 1.0, "expressive": 0.8}
+_CAMERA_DISTANCE = {"talking": 1.0, "expressive": 0.8, "still": 1.0}
 """Metres; nearer where wrinkles and teeth are to be seen."""
+_SHUTTER_SAMPLES = 5
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class Truth:
 
     Attributes:
         head_model: name of the head model (``HeadModel.name``).
-        seed: of subject and motion.
+        seed: of the motion.
         fps: frames per second.
         shape: [S] identity coefficients.
         parameters: T frames.
@@ -52,17 +53,36 @@ class Truth:
 
 @dataclass(frozen=True)
 class Performance:
-    """What to render: a subject and its truth. `noise` is the sensor's standard deviation, for images in [0, 1]."""
+    """What to render, and how the camera takes it.
+
+    Attributes:
+        head: of the subject.
+        subject: who performs.
+        truth: of each frame, in the middle of its exposure.
+        exposure: the instants [T * K] that the pictures are means of, K consecutive ones each; the truth's own where
+            nothing blurs.
+        noise: standard deviation of the sensor's noise, for images in [0, 1].
+        crf: how strongly a video of it is compressed, as :func:`stavatar.capture.video.write_video` has it.
+    """
 
     head: HeadModel
     subject: Subject
     truth: Truth
+    exposure: HeadParameters
     noise: float = 0.0
+    crf: int = 18
+
+    @property
+    def samples(self) -> int:
+        """Instants in one picture."""
+        return len(self.exposure) // len(self.truth.parameters)
 
     def render(self) -> Iterator[np.ndarray]:
         """The frames, [H, W, 3] uint8 sRGB."""
         renderer = Renderer(self.head, self.subject)
-        return renderer.frames(self.truth.parameters, self.truth.camera, noise=self.noise, seed=self.truth.seed)
+        return renderer.frames(
+            self.exposure, self.truth.camera, samples=self.samples, noise=self.noise, seed=self.truth.seed
+        )
 
 
 def make_performance(
@@ -72,13 +92,27 @@ def make_performance(
     fps: float = 25.0,
     size: int = 512,
     seed: int = 0,
-    noise: float = 0.0,
+    identity: int | None = None,
     style: Style = "talking",
+    noise: float = 0.0,
+    shutter: float = 0.0,
+    crf: int = 18,
 ) -> Performance:
-    """Person number `seed` in front of a still camera, in square images of `size` pixels.
+    """A person in front of a still camera, in square images of `size` pixels.
 
     The person of an expressive performance also has finely painted teeth and tongue, seen in a few frames only, and
     wrinkles that the mesh lacks.
+
+    Args:
+        head: of the person.
+        frames, fps, size: of the video.
+        seed: of the motion and the noise.
+        identity: who performs: head shape, skin, hair, eyes and clothes; person number `seed` where None.
+        style: of the motion.
+        noise: of the sensor, standard deviation for images in [0, 1].
+        shutter: how long it is open, as a share of the time from one frame to the next: 0 draws instants, 0.5 blurs as
+            film does, 1 as a phone in the dark.
+        crf: H.264's, for the video: 18 looks untouched, 28 is small, 35 is poor.
 
     Raises:
         InputError: the head's expressions are not named as ARKit's, or a number is out of range.
@@ -87,8 +121,12 @@ def make_performance(
         raise InputError(f"a performance of {size} pixels is too small to show a face: use at least 32")
     if not 0 <= noise <= 0.5:
         raise InputError(f"sensor noise must lie between 0 and 0.5, got {noise}")
+    if not 0 <= shutter <= 1:
+        raise InputError(f"the shutter is open for a share of a frame between 0 and 1, got {shutter}")
+    if not 0 <= crf <= 51:
+        raise InputError(f"H.264's crf lies between 0 and 51, got {crf}")
     parameters = perform(head, frames, fps, seed, style)
-    subject = Subject.random(head, seed)
+    subject = Subject.random(head, seed if identity is None else identity)
     if style == "expressive":
         subject = replace(subject, fine_mouth=True, wrinkles=1.0)
     truth = Truth(
@@ -99,7 +137,17 @@ def make_performance(
         parameters=parameters,
         camera=portrait_camera(head, size, size, _CAMERA_DISTANCE[style]),
     )
-    return Performance(head, subject, truth, noise)
+    exposure = _exposure(head, truth, style, shutter) if shutter > 0 else parameters
+    return Performance(head, subject, truth, exposure, noise, crf)
+
+
+def _exposure(head: HeadModel, truth: Truth, style: Style, shutter: float) -> HeadParameters:
+    """The instants [T * K] at which an open shutter is sampled, frame by frame."""
+    frames = len(truth.parameters)
+    offsets = shutter / truth.fps * ((np.arange(_SHUTTER_SAMPLES) + 0.5) / _SHUTTER_SAMPLES - 0.5)
+    instants = [perform(head, frames, truth.fps, truth.seed, style, float(offset)) for offset in offsets]
+    by_offset = HeadParameters.concatenate(instants)
+    return by_offset[torch.arange(frames * _SHUTTER_SAMPLES).view(_SHUTTER_SAMPLES, frames).T.flatten()]
 
 
 def tracked_sequence(performance: Performance, name: str) -> Sequence:
@@ -111,7 +159,9 @@ def tracked_sequence(performance: Performance, name: str) -> Sequence:
     frames, camera = len(truth.parameters), truth.camera
     images = torch.empty(frames, camera.height, camera.width, 3, dtype=torch.uint8)
     masks = torch.empty(frames, camera.height, camera.width, dtype=torch.uint8)
-    cutouts = renderer.cutouts(truth.parameters, camera, noise=performance.noise, seed=truth.seed)
+    cutouts = renderer.cutouts(
+        performance.exposure, camera, samples=performance.samples, noise=performance.noise, seed=truth.seed
+    )
     with stage("rendering sequence", frames) as report:
         for frame, (image, mask) in enumerate(cutouts):
             images[frame], masks[frame] = torch.from_numpy(image), torch.from_numpy(mask)
@@ -145,7 +195,7 @@ def write_performance(path: Path, performance: Performance) -> Path:
         InputError: a file cannot be written.
     """
     path = Path(path)
-    write_video(path, performance.render(), performance.truth.fps)
+    write_video(path, performance.render(), performance.truth.fps, crf=performance.crf)
     beside = path.with_suffix(".npz")
     write_truth(beside, performance.truth)
     return beside

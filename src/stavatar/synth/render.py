@@ -70,28 +70,58 @@ class Renderer:
         self._eye_directions, self._iris_sine = _eye_frame(head, rest, neutral.joints[0].double().numpy(), eyes)
 
     def frames(
-        self, parameters: HeadParameters, camera: Camera, *, noise: float = 0.0, seed: int = 0
+        self, parameters: HeadParameters, camera: Camera, *, samples: int = 1, noise: float = 0.0, seed: int = 0
     ) -> Iterator[np.ndarray]:
-        """Pictures [H, W, 3] uint8 of every frame of `parameters`, seen by one camera in front of a wall.
+        """Pictures [H, W, 3] uint8 of the frames of `parameters`, seen by one camera in front of a wall.
 
         Args:
+            parameters: the instants to draw, `samples` of them for each picture.
+            camera: one.
+            samples: a picture is the mean of the light of so many instants, as a shutter that is open lets it in.
             noise: standard deviation of the sensor's noise, for images in [0, 1].
             seed: of that noise.
         """
         background = _backdrop(camera.width, camera.height, self.subject.seed)
-        for picture, _ in self._draw(parameters, camera, background, noise, seed):
+        for picture, _ in self._exposed(parameters, camera, background, samples, noise, seed):
             yield picture
 
     def cutouts(
-        self, parameters: HeadParameters, camera: Camera, *, noise: float = 0.0, seed: int = 0
+        self, parameters: HeadParameters, camera: Camera, *, samples: int = 1, noise: float = 0.0, seed: int = 0
     ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """The same pictures over white [H, W, 3] uint8, each with the share of its pixels that is the person's.
 
         These mattes [H, W] uint8 are true, hair included; there are as many levels between 0 and 255 as a pixel has
         samples. What shows at the person's border is the person's colour alone, laid over white by the matte.
         """
-        for picture, coverage in self._draw(parameters, camera, None, noise, seed):
+        for picture, coverage in self._exposed(parameters, camera, None, samples, noise, seed):
             yield picture, np.round(coverage * 255).astype(np.uint8)
+
+    def _exposed(
+        self,
+        parameters: HeadParameters,
+        camera: Camera,
+        background: np.ndarray | None,
+        samples: int,
+        noise: float,
+        seed: int,
+    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Pictures [H, W, 3] uint8 and coverage [H, W], each the mean of `samples` instants.
+
+        Light adds up before the sensor, whose noise comes on top. Over white, colours are mixed as mattes mix them.
+        """
+        if samples == 1:
+            yield from self._draw(parameters, camera, background, noise, seed)
+            return
+        rng = np.random.default_rng([seed, 4])
+        power = 1.0 if background is None else 2.2
+        light = ((np.arange(256) / 255) ** power).astype(np.float32)
+        instants = self._draw(parameters, camera, background, 0.0, seed)
+        for _ in range(len(parameters) // samples):
+            exposure = [next(instants) for _ in range(samples)]
+            mean = np.mean([light[picture] for picture, _ in exposure], 0) ** (1 / power)
+            grain = rng.standard_normal(mean.shape, np.float32) * np.float32(noise)
+            picture = np.round((mean + grain).clip(0, 1) * 255).astype(np.uint8)
+            yield picture, np.mean([coverage for _, coverage in exposure], 0)
 
     def _draw(
         self, parameters: HeadParameters, camera: Camera, background: np.ndarray | None, noise: float, seed: int

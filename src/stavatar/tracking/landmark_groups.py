@@ -29,6 +29,16 @@ CONTOUR = (
 EYES = (33, 160, 158, 133, 153, 144, 362, 385, 387, 263, 373, 380, 159, 145, 386, 374, 7, 163, 246, 161)
 """Rims of the lids."""
 
+NOSE_TO_FOREHEAD = (2, 10)
+"""Below the nose and at the hairline: the way up a face, which jaw and lids do not change."""
+
+LID_PAIRS = (((386, 374), (385, 380), (387, 373)), ((159, 145), (158, 153), (160, 144)))
+"""Points of the upper and of the lower rim opposite each other: the left eye's, then the right eye's."""
+
+LIP_PAIRS = ((11, 16), (72, 85), (302, 315))
+"""Points in the middle of the upper and of the lower lip. Those of the rims, where the lips touch, lie on one and the
+same lip of a mesh whose mouth is shut."""
+
 LIPS = (
     61, 40, 37, 0, 267, 270, 291, 321, 314, 17, 84, 91, 78, 81, 13, 311, 308, 402, 14, 178,
     191, 80, 82, 312, 310, 415, 95, 88, 87, 317, 318, 324,

@@ -22,8 +22,9 @@ from stavatar.head.model import HeadModel
 from stavatar.head.parameters import HeadParameters
 from stavatar.progress import Stage, stage, warn
 from stavatar.sequence.sequence import Sequence
+from stavatar.tracking.advice import advise
 from stavatar.tracking.blendshapes import blink_guess, expression_guess, gaze_guess, jaw_guess
-from stavatar.tracking.gaps import Bridge
+from stavatar.tracking.gaps import LEAST_CONFIDENCE, LONGEST_BRIDGE, Bridge
 from stavatar.tracking.gaze import fit_gaze
 from stavatar.tracking.landmark_fit import LandmarkFit, LandmarkTarget, fit_landmarks
 from stavatar.tracking.landmark_groups import OUTER_EYE_CORNERS, SKIN, landmark_weights
@@ -41,9 +42,6 @@ FEWEST = 10
 
 HALF_TRUST = 3.0
 """Landmark error at which a frame's confidence is one half, %."""
-
-LEAST_CONFIDENCE = 0.2
-"""Frames below this are left out of training: their landmarks are off by twice `HALF_TRUST` or more."""
 
 SMALLEST_FACE = 4.0
 """Outer-eye distance in pixels below which landmarks say nothing."""
@@ -66,8 +64,8 @@ def track_landmarks(
     See :func:`track_with_report`, which returns the figures too and prints nothing.
     """
     sequence, report = track_with_report(observations, head, embedding, name=name, settings=settings, progress=progress)
-    for sentence in report.advice:
-        warn(sentence)
+    for advice in report.advice:
+        warn(str(advice))
     return sequence
 
 
@@ -83,8 +81,9 @@ def track_with_report(
     """Track a clip from its landmarks.
 
     The camera stays at +z of the origin and looks at it, so far away that the neck joint has z = 0 on average. Frames
-    without a detection get a pose between their neighbours' and confidence 0, and are left out of `train`, as are
-    frames whose landmarks do not fit. `test` is empty.
+    without a detection get a pose between their neighbours' over a short gap, that of the nearer neighbour in a long
+    one (:data:`stavatar.tracking.gaps.LONGEST_BRIDGE`), and confidence 0; they are left out of `train`, as are frames
+    whose landmarks do not fit. `test` is empty.
 
     Args:
         observations: T frames of one person.
@@ -132,19 +131,9 @@ def track_with_report(
     train = torch.nonzero(confidence >= LEAST_CONFIDENCE)[:, 0]
 
     turn, shift = jitter(fit.pose.rotation, fit.pose.translation[:, :2])
-    report = TrackReport(
-        frames=len(observations),
-        detected=len(known),
-        usable=len(train),
-        eye_distance=float(target.unit.median() * 100),
-        residual=Residuals.of(errors),
-        residual_on_head=Residuals.of(fit.errors(model, target, with_bias=False)),
-        jitter_rotation=turn,
-        jitter_translation=shift,
-        focal=float(fit.focal),
-        focal_source=focal_source + (", fitted" if settings.fit_focal else ""),
-        seconds=time.perf_counter() - started,
-    )
+    residual = Residuals.of(errors)
+    if settings.fit_focal:
+        focal_source += ", fitted"
     sequence = Sequence(
         name=name,
         head_model=head.name,
@@ -161,9 +150,23 @@ def track_with_report(
         confidence=confidence,
         history={
             "tracker": TRACKER,
-            "landmark_error": f"{report.residual.all:.2f} % of the outer-eye distance",
-            "focal": f"{report.focal:.1f} px, {report.focal_source}",
+            "landmark_error": f"{residual.all:.2f} % of the outer-eye distance",
+            "focal": f"{float(fit.focal):.1f} px, {focal_source}",
         },
+    )
+    report = TrackReport(
+        frames=len(observations),
+        detected=len(known),
+        usable=len(train),
+        eye_distance=float(target.unit.median() * 100),
+        residual=residual,
+        residual_on_head=Residuals.of(fit.errors(model, target, with_bias=False)),
+        jitter_rotation=turn,
+        jitter_translation=shift,
+        focal=float(fit.focal),
+        focal_source=focal_source,
+        seconds=time.perf_counter() - started,
+        advice=advise(observations, sequence, turns=fit.pose.rotation, residual=residual.all),
     )
     return sequence, report
 
@@ -232,7 +235,7 @@ def _to_world(
     identity = torch.einsum("s,sjc->jc", fit.shape, head.joint_basis[: len(fit.shape)])
     joints = head.joint_template + identity
     flip = torch.diag(torch.tensor([1.0, -1.0, -1.0]))  # camera axes <-> world axes
-    bridge = Bridge(known, len(confidence))
+    bridge = Bridge(known, len(confidence), LONGEST_BRIDGE * fps)
     arm = joints[NECK] - model.pivot
     neck = fit.pose.rotation @ arm + fit.pose.translation
     distance = float(neck[:, 2].mean())

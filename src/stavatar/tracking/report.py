@@ -8,16 +8,8 @@ import torch
 from torch import Tensor
 
 from stavatar.rotations import matrix_to_axis_angle
+from stavatar.tracking.advice import Advice
 from stavatar.tracking.landmark_groups import EYES, INNER, LIPS, SKIN
-
-SMALL_FACE = 40
-"""Outer-eye distance in pixels below which landmarks get coarse."""
-
-FEW_USABLE = 0.6
-"""Share of tracked frames below which a clip is a poor one."""
-
-LARGE_RESIDUAL = 2.0
-"""Landmark error in % above which something is wrong with a clip."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +50,7 @@ class TrackReport:
         focal: pixels.
         focal_source: ``option``, ``metadata``, ``assumed``, or one of them followed by ``, fitted``.
         seconds: the tracking took.
+        advice: what may spoil the result; empty where all is well.
     """
 
     frames: int
@@ -71,27 +64,7 @@ class TrackReport:
     focal: float
     focal_source: str
     seconds: float
-
-    @property
-    def advice(self) -> tuple[str, ...]:
-        """Sentences for the user on what may spoil the result; empty where all is well."""
-        sentences = []
-        if self.eye_distance < SMALL_FACE:
-            sentences.append(
-                f"the face is small (eye corners {self.eye_distance:.0f} px apart, better {SMALL_FACE} or more): "
-                "crop closer or use a larger video"
-            )
-        if self.usable < FEW_USABLE * self.frames:
-            sentences.append(
-                f"only {self.usable} of {self.frames} frames could be tracked ({self.detected} with a face): use a "
-                "clip in which the face stays visible"
-            )
-        if self.residual.all > LARGE_RESIDUAL:
-            sentences.append(
-                f"the head does not fit its landmarks well ({self.residual.all:.1f} % of the eye distance, usually "
-                f"below {LARGE_RESIDUAL:g}): expect a blurred avatar; is it the same person throughout, unobstructed?"
-            )
-        return tuple(sentences)
+    advice: tuple[Advice, ...]
 
     def __str__(self) -> str:
         return (
