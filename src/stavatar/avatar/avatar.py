@@ -148,13 +148,12 @@ class Avatar(nn.Module):
         """The network's raw maps [B, 13, R, R]."""
         assert self.network is not None
         shown = mesh.vertices if self.config.network.displacement == "posed" else self._shown_vertices(parameters)
-        kept = {} if static is None else {"static": static}  # a recorded CUDA graph takes no optional arguments
         return self.network(
             self._uv_map(shown) - self._reference_map(),
             self.standardise_expression(parameters.expression),
             self.standardise_pose(pose_condition(parameters)),
             self.standardise_translation(parameters.translation),
-            **kept,
+            static,
         )
 
     def bind(self, mesh: PosedHead, offsets: Offsets | None) -> PosedGaussians:
@@ -218,6 +217,7 @@ def render(
     extra: Tensor | None = None,
     statistics: bool = False,
     backend: Backend = "auto",
+    room: int | None = None,
 ) -> Rasterization:
     """Splat posed Gaussians.
 
@@ -228,7 +228,7 @@ def render(
         sh_degree: highest degree to use; all that the Gaussians have by default.
         extra: [B, N, D] more channels to blend along, without background.
         statistics: also count pixels and blending weights per Gaussian.
-        backend: of :func:`stavatar.splat.rasterize`.
+        backend, room: of :func:`stavatar.splat.rasterize`.
     """
     have = round(posed.sh.shape[2] ** 0.5) - 1
     return rasterize(
@@ -243,4 +243,5 @@ def render(
         extra=extra,
         statistics=statistics,
         backend=backend,
+        room=room,
     )

@@ -124,6 +124,7 @@ class OffsetNetwork(nn.Module):
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
+        self.reduced = False  # convolutions in bfloat16, on a GPU
         self.register_buffer("image", image[None])
         self.register_buffer("positions", fourier_encode(positions[None]))
         self.register_buffer("masks", masks, persistent=False)
@@ -196,6 +197,18 @@ class OffsetNetwork(nn.Module):
         Returns:
             [B, 13, R, R].
         """
+        # What autocast casts must not be kept from one replay of a recorded step to the next.
+        with torch.autocast(displacement.device.type, torch.bfloat16, enabled=self.reduced, cache_enabled=False):
+            return self._maps(displacement, expression, pose, translation, static)
+
+    def _maps(
+        self,
+        displacement: Tensor,
+        expression: Tensor,
+        pose: Tensor,
+        translation: Tensor,
+        static: tuple[Tensor, Tensor] | None,
+    ) -> Tensor:
         reference, positions = self.static_features() if static is None else static
         conditions = [
             F.relu(self.embed_expression(expression)),

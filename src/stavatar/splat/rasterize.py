@@ -30,6 +30,7 @@ def rasterize(
     extra: Tensor | None = None,
     backend: Backend = "auto",
     statistics: bool = False,
+    room: int | None = None,
 ) -> Rasterization:
     """Draw B scenes of N Gaussians, scene b with camera b.
 
@@ -51,6 +52,9 @@ def rasterize(
         backend: "reference" (plain torch, tiny scenes), "cpu" (Numba, float32), "cuda" (gsplat, float32), or "auto":
             cuda for tensors on a CUDA device, else cpu.
         statistics: also count pixels and blending weights.
+        room: "cuda" only: how many pairs of a Gaussian and a tile that it touches there are at most. With it nothing
+            waits for the GPU, and drawing can be recorded as a CUDA graph; ``entries`` of the result tells how many
+            there are. Of more than that the last Gaussians are not drawn everywhere. None counts them first.
 
     Raises:
         ValueError: shapes, dtypes or devices do not fit together.
@@ -96,6 +100,7 @@ def rasterize(
         tensors["colors"] = spherical_harmonics.color(tensors["colors"], directions, sh_degree)
 
     draw = importlib.import_module(f"stavatar.splat.{name}").rasterize
+    bounded = {"room": room} if name == "cuda" else {}
     result: Rasterization = draw(
         tensors["means"],
         tensors["quaternions"],
@@ -106,6 +111,7 @@ def rasterize(
         None if background is None else background.to(means.dtype),
         tensors.get("extra"),
         statistics,
+        **bounded,
     )
     return result
 

@@ -16,3 +16,12 @@ def common_factor(config: TrainingConfig, progress: float) -> float:
     """Factor on every rate but the position's: 1 until `decay_start`, then down to `decay` at the end."""
     late = (progress - config.decay_start) / max(1e-9, 1 - config.decay_start)
     return exponential(1.0, config.decay, late)
+
+
+def batch_factor(config: TrainingConfig) -> float:
+    """Factor on the rates of Gaussians and network for steps that see several frames.
+
+    A mean over B frames has a gradient of less noise, and there are B times fewer steps: Adam's steps may be longer by
+    the square root of B (Malladi et al., "On the SDEs and Scaling Rules for Adaptive Gradient Algorithms", 2022).
+    """
+    return math.sqrt(config.batch) if config.batch_rates == "sqrt" else 1.0
