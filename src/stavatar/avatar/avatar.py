@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from stavatar.avatar.gaussians import BoundGaussians
-from stavatar.avatar.network import OffsetNetwork
+from stavatar.avatar.network import OffsetNetwork, Static
 from stavatar.avatar.offsets import Offsets, read_offsets
 from stavatar.camera import Camera
 from stavatar.config import Config
@@ -122,9 +122,7 @@ class Avatar(nn.Module):
         self.atlas = self.atlas.to(self.shape.device)
         return self
 
-    def forward(
-        self, parameters: HeadParameters, *, soft: bool = True, static: tuple[Tensor, Tensor] | None = None
-    ) -> PosedGaussians:
+    def forward(self, parameters: HeadParameters, *, soft: bool = True, static: Static | None = None) -> PosedGaussians:
         """Pose the Gaussians for B frames.
 
         Args:
@@ -136,15 +134,11 @@ class Avatar(nn.Module):
         offsets = self.offsets(parameters, mesh, static) if soft and self.network is not None else None
         return self.bind(mesh, offsets)
 
-    def offsets(
-        self, parameters: HeadParameters, mesh: PosedHead, static: tuple[Tensor, Tensor] | None = None
-    ) -> Offsets:
+    def offsets(self, parameters: HeadParameters, mesh: PosedHead, static: Static | None = None) -> Offsets:
         """The network's offsets for B frames."""
         return read_offsets(self.offset_maps(parameters, mesh, static), self.gaussians.uv, self.config.network)
 
-    def offset_maps(
-        self, parameters: HeadParameters, mesh: PosedHead, static: tuple[Tensor, Tensor] | None = None
-    ) -> Tensor:
+    def offset_maps(self, parameters: HeadParameters, mesh: PosedHead, static: Static | None = None) -> Tensor:
         """The network's raw maps [B, 13, R, R]."""
         assert self.network is not None
         shown = mesh.vertices if self.config.network.displacement == "posed" else self._shown_vertices(parameters)

@@ -10,15 +10,25 @@ Three facts make it cheap without changing what it computes:
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from collections.abc import Sequence as Series
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, TypeAlias, Union
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from stavatar import convolution
 from stavatar.avatar.encoding import CHANNELS as ENCODED
 from stavatar.avatar.encoding import fourier_encode
 from stavatar.config import NetworkConfig
+
+if TYPE_CHECKING:
+    from stavatar.avatar.network_gpu import Folded
+
+Static: TypeAlias = Union[tuple[Tensor, Tensor], "Folded"]
+"""What :meth:`OffsetNetwork.static_features` returns and :meth:`OffsetNetwork.forward` takes."""
 
 OFFSETS = 13
 """Channels of the offset map: position 3, scale 3, rotation 3, colour 3, opacity 1."""
@@ -124,7 +134,7 @@ class OffsetNetwork(nn.Module):
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
-        self.reduced = False  # convolutions in bfloat16, on a GPU
+        self._reduced = False
         self.register_buffer("image", image[None])
         self.register_buffer("positions", fourier_encode(positions[None]))
         self.register_buffer("masks", masks, persistent=False)
@@ -173,8 +183,15 @@ class OffsetNetwork(nn.Module):
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
 
-    def static_features(self) -> tuple[Tensor, Tensor]:
-        """What does not depend on the frame: features T of the reference image and those of its positions."""
+    def static_features(self) -> Static:
+        """What does not depend on the frame: features T of the reference image and those of its positions.
+
+        Within :meth:`reducing`, that and more, as only the network itself can use.
+        """
+        if self._is_fast(self.image.device):
+            from stavatar.avatar.network_gpu import fold
+
+            return fold(self)
         return self.encoder(self.image), self.position_features(self.positions)
 
     def forward(
@@ -183,7 +200,7 @@ class OffsetNetwork(nn.Module):
         expression: Tensor,
         pose: Tensor,
         translation: Tensor,
-        static: tuple[Tensor, Tensor] | None = None,
+        static: Static | None = None,
     ) -> Tensor:
         """Offset maps before their activations.
 
@@ -197,9 +214,28 @@ class OffsetNetwork(nn.Module):
         Returns:
             [B, 13, R, R].
         """
+        if self._is_fast(displacement.device):
+            from stavatar.avatar.network_gpu import Folded, fold, offset_maps
+
+            folded = static if isinstance(static, Folded) else fold(self)
+            return offset_maps(self, folded, displacement, expression, pose, translation)
+        assert static is None or isinstance(static, tuple), "static features are those of a reduced network"
         # What autocast casts must not be kept from one replay of a recorded step to the next.
-        with torch.autocast(displacement.device.type, torch.bfloat16, enabled=self.reduced, cache_enabled=False):
+        with torch.autocast(displacement.device.type, torch.bfloat16, enabled=self._reduced, cache_enabled=False):
             return self._maps(displacement, expression, pose, translation, static)
+
+    @contextmanager
+    def reducing(self, wanted: bool = True) -> Iterator[None]:
+        """Within it, and on a GPU, convolutions are in bfloat16, and all around them happens in few kernels."""
+        before, self._reduced = self._reduced, wanted
+        try:
+            yield
+        finally:
+            self._reduced = before
+
+    def _is_fast(self, device: torch.device) -> bool:
+        """Whether the GPU's own way through the network is to be taken."""
+        return self._reduced and convolution.available(device)
 
     def _maps(
         self,

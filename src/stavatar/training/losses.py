@@ -8,6 +8,7 @@ waiting for the device, and keeps the dtype of its input. The perceptual term of
 from __future__ import annotations
 
 from functools import lru_cache
+from importlib.util import find_spec
 from typing import Any
 
 import torch
@@ -16,6 +17,7 @@ from torch.nn.functional import conv2d, relu
 
 WINDOW = 11
 SIGMA = 1.5
+_TRITON = find_spec("triton") is not None  # comes with torch's CUDA builds for Linux
 C1 = 0.01**2
 C2 = 0.03**2
 
@@ -36,6 +38,11 @@ def ssim_map(a: Tensor, b: Tensor) -> Tensor:
         raise ValueError(f"SSIM compares images of one shape, not {tuple(a.shape)} and {tuple(b.shape)}")
     # Variances are small differences of large numbers: in half precision nothing would be left of them.
     a, b = (image.float() if image.dtype in (torch.bfloat16, torch.float16) else image for image in (a, b))
+    if a.device.type == "cuda" and a.shape[1] == 3 and a.dtype == torch.float32 and not b.requires_grad and _TRITON:
+        from stavatar.training._ssim_triton import Similarity
+
+        similarity: Tensor = Similarity.apply(a, b, _window(a.dtype, a.device), C1, C2)
+        return similarity
     # The target's two blurs run apart from the render's three: without a gradient to carry they cost half.
     mean_a, square_a, product = _blur(torch.cat([a, a * a, a * b], 1)).chunk(3, 1)
     mean_b, square_b = _blur(torch.cat([b, b * b], 1)).chunk(2, 1)

@@ -6,6 +6,7 @@ import copy
 import math
 import time
 from collections.abc import Iterable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -150,7 +151,8 @@ class Trainer:
         # Learning rates change with every step: on a GPU they lie there, so that a recorded step reads the new ones.
         self._rates = torch.zeros(_RATES, device=self.device) if self.device.type == "cuda" else None
         self.gaussian_optimiser, self.network_optimiser = self._optimisers()
-        self.lpips = LPIPS("vgg16").to(self.device) if config.training.lpips > 0 else None
+        self._reduced = self.device.type == "cuda" and config.training.precision == "bf16"
+        self.lpips = LPIPS("vgg16", reduced=self._reduced).to(self.device) if config.training.lpips > 0 else None
 
         self.step = 0
         self.passes_done = 0
@@ -299,11 +301,10 @@ class Trainer:
             [n] the losses that `kind.parts` names; on a GPU, the rasteriser's number of entries after them.
         """
         config, avatar, gaussians = self.config.training, self.avatar, self.avatar.gaussians
-        reduced = self.device.type == "cuda" and config.precision == "bf16"
-        if avatar.network is not None:
-            avatar.network.reduced = reduced
         rows = self.poses.rows(inputs.frames)
-        posed = avatar(rows, soft=kind.soft)
+        # Everything but training goes at full precision.
+        with nullcontext() if avatar.network is None else avatar.network.reducing(self._reduced):
+            posed = avatar(rows, soft=kind.soft)
         # A channel that is zero everywhere shows nothing, but the gradient that reaches it is the sum over pixels of
         # blending weight times whatever comes down from above: the error.
         probe = None
@@ -325,8 +326,7 @@ class Trainer:
         parts = {"photometric": photometric_loss(rendered, truth, config.ssim, similarity)}
         if kind.perceptual:
             assert self.lpips is not None
-            with torch.autocast(self.device.type, torch.bfloat16, enabled=reduced, cache_enabled=False):
-                parts["lpips"] = config.lpips * self.lpips(rendered, truth).mean()
+            parts["lpips"] = config.lpips * self.lpips(rendered, truth).mean()
         counted = (view.radii > 0).any(0) & ~gaussians.free
         parts["position"] = config.position * position_penalty(gaussians.position, counted)
         parts["scale"] = config.scale * scale_penalty(gaussians.log_scale, counted)
@@ -334,8 +334,6 @@ class Trainer:
             parts["offset"] = offset_regularisation(
                 posed.offsets.scale, posed.offsets.color, config.offset_scale, config.offset_color
             )
-        if avatar.network is not None:
-            avatar.network.reduced = False  # everything but training goes at full precision
         if self.device.type == "cpu":
             self._check(parts, self.step, inputs.frames)
 
