@@ -7,12 +7,12 @@ import torch
 
 from stavatar import config
 from stavatar.avatar.network import OffsetNetwork
-from stavatar.convolution import available
+from stavatar.gpu import has_kernels
 
 pytestmark = [
     pytest.mark.gpu,
     pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU"),
-    pytest.mark.skipif(not available(torch.device("cuda")), reason="needs Triton"),
+    pytest.mark.skipif(not has_kernels(torch.device("cuda")), reason="needs Triton"),
 ]
 
 SIZE = 64

@@ -94,3 +94,22 @@ def test_too_little_room_is_told() -> None:
     bounded = rasterize(**on_gpu, camera=camera.to("cuda"), room=max(1, counted.entries // 3))
     assert int(bounded.entries) == counted.entries
     assert bounded.image.isfinite().all()
+
+
+@pytest.mark.parametrize("degree", [0, 1, 2, 3])
+def test_spherical_harmonics_are_those_of_the_reference(degree) -> None:
+    from stavatar.splat import cuda, spherical_harmonics
+
+    generator = torch.Generator().manual_seed(0)
+    coefficients, directions = (
+        torch.randn(2, 50, 16, 3, generator=generator),
+        torch.randn(2, 50, 3, generator=generator),
+    )
+    results = []
+    for color in (spherical_harmonics.color, cuda.color):
+        leaves = [value.cuda().requires_grad_() for value in (coefficients, directions)]
+        colors = color(*leaves, degree)
+        gradients = torch.autograd.grad(colors.square().sum(), leaves, allow_unused=True)
+        results.append([colors, *(gradient for gradient in gradients if gradient is not None)])
+    for value, truth in zip(*reversed(results), strict=True):
+        torch.testing.assert_close(value, truth, rtol=1e-4, atol=1e-4)

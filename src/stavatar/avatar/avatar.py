@@ -10,9 +10,10 @@ from torch import Tensor, nn
 
 from stavatar.avatar.gaussians import BoundGaussians
 from stavatar.avatar.network import OffsetNetwork, Static
-from stavatar.avatar.offsets import Offsets, read_offsets
+from stavatar.avatar.offsets import WIDTHS, Offsets, read_maps, read_offsets
 from stavatar.camera import Camera
 from stavatar.config import Config
+from stavatar.gpu import has_kernels
 from stavatar.head import HeadModel, HeadParameters, PosedHead, face_frames
 from stavatar.head.uv import UVAtlas
 from stavatar.rotations import axis_angle_to_quaternion, matrix_to_quaternion, quaternion_multiply
@@ -131,6 +132,9 @@ class Avatar(nn.Module):
             static: the network's static features, where the caller has kept them.
         """
         mesh = self.head(self.shape, parameters)
+        if has_kernels(self.shape.device) and len(self.gaussians) > 0:
+            maps = self.offset_maps(parameters, mesh, static) if soft and self.network is not None else None
+            return self._bind_on_gpu(mesh, maps)
         offsets = self.offsets(parameters, mesh, static) if soft and self.network is not None else None
         return self.bind(mesh, offsets)
 
@@ -153,12 +157,8 @@ class Avatar(nn.Module):
     def bind(self, mesh: PosedHead, offsets: Offsets | None) -> PosedGaussians:
         """Carry the Gaussians from their faces into the world (eq. 2), then add offsets (eq. 7)."""
         g = self.gaussians
-        frames = face_frames(mesh.vertices, self.head.faces)
         # One gather for all that a face says; its backward pass adds up in one go as well.
-        told = torch.cat(
-            [frames.rotation.flatten(-2), matrix_to_quaternion(frames.rotation), frames.origin, frames.size[..., None]],
-            -1,
-        ).index_select(1, g.face)
+        told = self._told(mesh).index_select(1, g.face)
         flat_rotation, quaternion, origin, size = told.split([9, 4, 3, 1], -1)
         rotation = flat_rotation.unflatten(-1, (3, 3))
         means = origin + size * (rotation @ g.position[..., None])[..., 0]
@@ -177,6 +177,41 @@ class Avatar(nn.Module):
             opacities = (opacities + offsets.opacity).clamp(0, 1)
             sh_dc = sh_dc + offsets.color[:, :, None]
         sh = sh_dc if g.sh_rest.shape[1] == 0 else torch.cat([sh_dc, g.sh_rest.expand(count, -1, -1, -1)], 2)
+        return PosedGaussians(means, quaternions, scales, opacities, sh, mesh, offsets)
+
+    def _told(self, mesh: PosedHead) -> Tensor:
+        """What each face says to its Gaussians [B, F, 17]: rotation, the same as a quaternion, origin, size."""
+        frames = face_frames(mesh.vertices, self.head.faces)
+        return torch.cat(
+            [frames.rotation.flatten(-2), matrix_to_quaternion(frames.rotation), frames.origin, frames.size[..., None]],
+            -1,
+        )
+
+    def _bind_on_gpu(self, mesh: PosedHead, maps: Tensor | None) -> PosedGaussians:
+        """:meth:`bind`, with the offsets that raw maps [B, 13, R, R] hold, in one kernel."""
+        from stavatar.avatar._binding_triton import Binding
+
+        g, config = self.gaussians, self.config.network
+        raw = None if maps is None else read_maps(maps, g.uv)
+        means, scales, quaternions, opacities, sh, bounded = Binding.apply(
+            self._told(mesh),
+            g.face,
+            g.position,
+            g.log_scale,
+            g.quaternion,
+            g.opacity_logit,
+            g.sh_dc,
+            raw,
+            config.position_range,
+            config.scale_range,
+            config.offset_frame == "face",
+        )
+        offsets = None
+        if raw is not None:
+            *parts, opacity = bounded.transpose(1, 2).split(WIDTHS, -1)
+            offsets = Offsets(*parts, opacity=opacity[..., 0])
+        if g.sh_rest.shape[1] > 0:
+            sh = torch.cat([sh, g.sh_rest.expand(len(sh), -1, -1, -1)], 2)
         return PosedGaussians(means, quaternions, scales, opacities, sh, mesh, offsets)
 
     def _shown_vertices(self, parameters: HeadParameters) -> Tensor:

@@ -19,10 +19,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from stavatar import convolution
 from stavatar.avatar.encoding import CHANNELS as ENCODED
 from stavatar.avatar.encoding import fourier_encode
 from stavatar.config import NetworkConfig
+from stavatar.gpu import has_kernels
 
 if TYPE_CHECKING:
     from stavatar.avatar.network_gpu import Folded
@@ -221,7 +221,8 @@ class OffsetNetwork(nn.Module):
             return offset_maps(self, folded, displacement, expression, pose, translation)
         assert static is None or isinstance(static, tuple), "static features are those of a reduced network"
         # What autocast casts must not be kept from one replay of a recorded step to the next.
-        with torch.autocast(displacement.device.type, torch.bfloat16, enabled=self._reduced, cache_enabled=False):
+        wanted = self._reduced and displacement.is_cuda
+        with torch.autocast(displacement.device.type, torch.bfloat16, enabled=wanted, cache_enabled=False):
             return self._maps(displacement, expression, pose, translation, static)
 
     @contextmanager
@@ -235,7 +236,7 @@ class OffsetNetwork(nn.Module):
 
     def _is_fast(self, device: torch.device) -> bool:
         """Whether the GPU's own way through the network is to be taken."""
-        return self._reduced and convolution.available(device)
+        return self._reduced and has_kernels(device)
 
     def _maps(
         self,

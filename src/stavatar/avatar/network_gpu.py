@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from stavatar.avatar.encoding import CHANNELS as ENCODED
 from stavatar.avatar.network import FreeFeatures, OffsetNetwork, ReferenceEncoder
-from stavatar.convolution import convolve, rectify
+from stavatar.gpu.convolution import convolve, rectify
 
 HALF = torch.bfloat16
 _PADDED = 40  # channels of Fourier features and the zeros behind them

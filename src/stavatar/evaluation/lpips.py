@@ -20,8 +20,10 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn.functional import conv2d, max_pool2d, pad
 
-from stavatar import assets, convolution
+from stavatar import assets
 from stavatar.errors import AssetError
+from stavatar.gpu import has_kernels
+from stavatar.gpu.convolution import convolve
 
 Network = Literal["vgg16", "alexnet"]
 
@@ -111,7 +113,7 @@ class LPIPS(nn.Module):
             truth: pictures, or what :meth:`features` returned for them, to be spared half of the work.
             rescale: map [0, 1] to [-1, 1] first, as LPIPS is defined.
         """
-        if self._reduced and isinstance(truth, Tensor) and convolution.available(render.device):
+        if self._reduced and isinstance(truth, Tensor) and has_kernels(render.device):
             return self._reduced_distances(render, truth, rescale)
         ours = self.features(render, rescale=rescale)
         theirs = self.features(truth, rescale=rescale) if isinstance(truth, Tensor) else truth
@@ -160,7 +162,7 @@ class LPIPS(nn.Module):
             if layer.pool:
                 signal = max_pool2d(signal, layer.pool, stride=2)
             bias = self.get_buffer(_buffer(f"features.{layer.index}.bias"))[None]
-            signal = convolution.convolve(signal, self._half_weight(layer), bias)
+            signal = convolve(signal, self._half_weight(layer), bias)
             if layer.tapped:
                 result.append(signal)
         return result

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from stavatar.camera import Camera
 from stavatar.errors import BackendError
+from stavatar.splat import spherical_harmonics
 from stavatar.splat.conventions import BLUR, NEAR, Rasterization
 
 _TILE = 16
@@ -103,6 +104,14 @@ def rasterize(
         blending_weights=weights,
         entries=entries,
     )
+
+
+def color(coefficients: Tensor, directions: Tensor, degree: int) -> Tensor:
+    """See :func:`stavatar.splat.spherical_harmonics.color`; one kernel where that is two dozen."""
+    if degree == 0 or coefficients.shape[1] == 0:
+        return spherical_harmonics.color(coefficients, directions, degree)
+    colors: Tensor = _gsplat().spherical_harmonics(degree, directions, coefficients)
+    return (colors + 0.5).clamp_min(0)
 
 
 @functools.cache

@@ -93,15 +93,16 @@ def rasterize(
         raise ValueError(f"batch sizes {sorted(sizes)} do not fit together: each must be 1 or the same B")
     batch = sizes.pop() if sizes else 1
     name = _choose(backend, means)
+    drawer = importlib.import_module(f"stavatar.splat.{name}")
     camera = _cast(camera.expand(batch), means.dtype)
     tensors = {key: tensor.expand(batch, *tensor.shape[1:]) for key, tensor in tensors.items()}
     if sh_degree is not None:
         directions = tensors["means"] - camera.position[:, None]
-        tensors["colors"] = spherical_harmonics.color(tensors["colors"], directions, sh_degree)
+        color = drawer.color if name == "cuda" else spherical_harmonics.color
+        tensors["colors"] = color(tensors["colors"], directions, sh_degree)
 
-    draw = importlib.import_module(f"stavatar.splat.{name}").rasterize
     bounded = {"room": room} if name == "cuda" else {}
-    result: Rasterization = draw(
+    result: Rasterization = drawer.rasterize(
         tensors["means"],
         tensors["quaternions"],
         tensors["scales"],

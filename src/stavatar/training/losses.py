@@ -8,16 +8,16 @@ waiting for the device, and keeps the dtype of its input. The perceptual term of
 from __future__ import annotations
 
 from functools import lru_cache
-from importlib.util import find_spec
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn.functional import conv2d, relu
 
+from stavatar.gpu import has_kernels
+
 WINDOW = 11
 SIGMA = 1.5
-_TRITON = find_spec("triton") is not None  # comes with torch's CUDA builds for Linux
 C1 = 0.01**2
 C2 = 0.03**2
 
@@ -38,8 +38,8 @@ def ssim_map(a: Tensor, b: Tensor) -> Tensor:
         raise ValueError(f"SSIM compares images of one shape, not {tuple(a.shape)} and {tuple(b.shape)}")
     # Variances are small differences of large numbers: in half precision nothing would be left of them.
     a, b = (image.float() if image.dtype in (torch.bfloat16, torch.float16) else image for image in (a, b))
-    if a.device.type == "cuda" and a.shape[1] == 3 and a.dtype == torch.float32 and not b.requires_grad and _TRITON:
-        from stavatar.training._ssim_triton import Similarity
+    if has_kernels(a.device) and a.shape[1] == 3 and a.dtype == torch.float32 and not b.requires_grad:
+        from stavatar.gpu._ssim_triton import Similarity
 
         similarity: Tensor = Similarity.apply(a, b, _window(a.dtype, a.device), C1, C2)
         return similarity

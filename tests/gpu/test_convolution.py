@@ -3,12 +3,13 @@
 import pytest
 import torch
 
-from stavatar.convolution import available, convolve, rectify
+from stavatar.gpu import has_kernels
+from stavatar.gpu.convolution import convolve, rectify
 
 pytestmark = [
     pytest.mark.gpu,
     pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU"),
-    pytest.mark.skipif(not available(torch.device("cuda")), reason="needs Triton"),
+    pytest.mark.skipif(not has_kernels(torch.device("cuda")), reason="needs Triton"),
 ]
 
 

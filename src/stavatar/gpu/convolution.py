@@ -7,16 +7,10 @@ lie in memory as [B, H, W, C].
 
 from __future__ import annotations
 
-from importlib.util import find_spec
 from typing import Any
 
 import torch
 from torch import Tensor
-
-
-def available(device: torch.device) -> bool:
-    """Whether these functions can be used with tensors on `device`."""
-    return device.type == "cuda" and find_spec("triton") is not None
 
 
 def convolve(
@@ -59,7 +53,7 @@ class _Convolution(torch.autograd.Function):
         mask: Tensor | None,
         relu: bool,
     ) -> Tensor:
-        from stavatar._convolution_triton import finish
+        from stavatar.gpu._convolution_triton import finish
 
         weight = weight.contiguous(memory_format=torch.channels_last)
         result = torch.conv2d(maps, weight, padding=weight.shape[-1] // 2)
@@ -73,7 +67,7 @@ class _Convolution(torch.autograd.Function):
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        from stavatar._convolution_triton import finish_backward
+        from stavatar.gpu._convolution_triton import finish_backward
 
         maps, weight, result, mask = ctx.saved_tensors
         needs_maps, needs_weight, needs_bias, needs_add = ctx.needs_input_grad[:4]
@@ -92,7 +86,7 @@ class _Convolution(torch.autograd.Function):
 class _Rectified(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, maps: Tensor, bias: Tensor) -> Tensor:
-        from stavatar._convolution_triton import finish
+        from stavatar.gpu._convolution_triton import finish
 
         result = torch.empty(
             max(len(maps), len(bias)),
@@ -109,7 +103,7 @@ class _Rectified(torch.autograd.Function):
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None]:
-        from stavatar._convolution_triton import finish_backward
+        from stavatar.gpu._convolution_triton import finish_backward
 
         (result,) = ctx.saved_tensors
         inner, bias, shared = finish_backward(

@@ -1,4 +1,4 @@
-"""The Triton kernels of :mod:`stavatar.convolution`: what follows a convolution, forward and backward."""
+"""The Triton kernels of :mod:`stavatar.gpu.convolution`: what follows a convolution, forward and backward."""
 
 from __future__ import annotations
 
