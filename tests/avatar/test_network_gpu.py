@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from stavatar import config
+from stavatar.avatar import network_gpu
 from stavatar.avatar.network import OffsetNetwork
 from stavatar.gpu import has_kernels
 
@@ -52,7 +53,10 @@ def relative_error(value, truth):
     return float((value - truth).norm() / truth.norm())
 
 
-def test_values_and_gradients_are_those_of_the_plain_way(network):
+def test_values_and_gradients_are_those_of_the_plain_way(network, monkeypatch):
+    """In float32, to tell errors from what bfloat16 loses where a sum cancels."""
+    monkeypatch.setattr(network_gpu, "HALF", torch.float32)
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
     inner = torch.zeros(SIZE, SIZE, device="cuda")
     inner[1:-1, 1:-1] = 1  # the outermost texels are never read, and a condition counts there as if it went on beyond
     given, parameters = inputs(), dict(network.named_parameters())
@@ -63,17 +67,21 @@ def test_values_and_gradients_are_those_of_the_plain_way(network):
         with network.reducing(reduced):
             maps = network(*given)
         gradients = torch.autograd.grad((maps * weight).sum(), list(leaves.values()), allow_unused=True)
-        results.append((maps.detach() * inner, dict(zip(leaves, gradients, strict=True))))
-    (true_maps, true_gradients), (maps, gradients) = results
+        results.append({"maps": maps.detach() * inner, **dict(zip(leaves, gradients, strict=True))})
+    truth, fast = results
+    for name, true in truth.items():
+        assert (true is None) == (fast[name] is None), name
+        if true is not None:
+            assert relative_error(fast[name], true) < 2e-3, name
+
+
+def test_bfloat16_loses_little(network):
+    with torch.no_grad():
+        truth = network(*inputs())
+        with network.reducing():
+            maps = network(*inputs())
     assert maps.dtype == torch.float32
-    assert relative_error(maps, true_maps) < 0.02
-    for name, truth in true_gradients.items():
-        assert (truth is None) == (gradients[name] is None), name
-        if truth is not None:
-            # Where bfloat16 puts a unit on the other side of its ReLU, a gradient differs as a whole.
-            alike = torch.nn.functional.cosine_similarity(gradients[name].flatten(), truth.flatten(), dim=0)
-            assert alike > 0.98, name
-            assert abs(gradients[name].norm() / truth.norm() - 1) < 0.05, name
+    assert relative_error(maps[..., 1:-1, 1:-1], truth[..., 1:-1, 1:-1]) < 0.02
 
 
 def test_what_is_kept_gives_the_same_maps(network):

@@ -63,17 +63,19 @@ def _encode_backward(  # type: ignore[no-untyped-def]
 
 
 class EncodedWindows(torch.autograd.Function):
-    """Windows of `fourier_encode` of maps [B, 3, R, R]: bfloat16 [B, 40, h, w] each, channels last."""
+    """Windows of `fourier_encode` of maps [B, 3, R, R]: [B, 40, h, w] each in some dtype, channels last."""
 
     @staticmethod
-    def forward(ctx: Any, maps: Tensor, boxes: Series[tuple[int, int, int, int]]) -> tuple[Tensor, ...]:
+    def forward(
+        ctx: Any, maps: Tensor, boxes: Series[tuple[int, int, int, int]], dtype: torch.dtype
+    ) -> tuple[Tensor, ...]:
         batch, _, size, _ = maps.shape
         values = maps.permute(0, 2, 3, 1).contiguous()
         rates = 2 * math.pi * torch.logspace(0, 1, FREQUENCIES, device=maps.device)
         results = []
         for top, bottom, left, right in boxes:
             height, width = bottom - top, right - left
-            out = torch.empty(batch, height, width, PADDED, dtype=torch.bfloat16, device=maps.device)
+            out = torch.empty(batch, height, width, PADDED, dtype=dtype, device=maps.device)
             with torch.cuda.device(maps.device):
                 _encode[(triton.cdiv(height * width, _BLOCK), batch)](
                     values, rates, out, top, left, height, width, size, FREQUENCIES, PADDED, 64, _BLOCK
@@ -85,7 +87,7 @@ class EncodedWindows(torch.autograd.Function):
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
         values, rates = ctx.saved_tensors
         batch, size = values.shape[:2]
         out = torch.zeros_like(values)
@@ -96,7 +98,7 @@ class EncodedWindows(torch.autograd.Function):
                 _encode_backward[(triton.cdiv(height * width, _BLOCK), batch)](
                     values, rates, gradient, out, top, left, height, width, size, FREQUENCIES, PADDED, 4, _BLOCK
                 )
-        return out.permute(0, 3, 1, 2), None
+        return out.permute(0, 3, 1, 2), None, None
 
 
 assert 3 + 6 * FREQUENCIES == CHANNELS <= PADDED

@@ -131,10 +131,9 @@ class Avatar(nn.Module):
             soft: add the network's offsets; False is hard binding (eq. 2) alone.
             static: the network's static features, where the caller has kept them.
         """
-        mesh = self.head(self.shape, parameters)
         if has_kernels(self.shape.device) and len(self.gaussians) > 0:
-            maps = self.offset_maps(parameters, mesh, static) if soft and self.network is not None else None
-            return self._bind_on_gpu(mesh, maps)
+            return self._forward_on_gpu(parameters, soft and self.network is not None, static)
+        mesh = self.head(self.shape, parameters)
         offsets = self.offsets(parameters, mesh, static) if soft and self.network is not None else None
         return self.bind(mesh, offsets)
 
@@ -144,8 +143,12 @@ class Avatar(nn.Module):
 
     def offset_maps(self, parameters: HeadParameters, mesh: PosedHead, static: Static | None = None) -> Tensor:
         """The network's raw maps [B, 13, R, R]."""
+        posed = self.config.network.displacement == "posed"
+        return self._maps_of(parameters, mesh.vertices if posed else self._shown_vertices(parameters), static)
+
+    def _maps_of(self, parameters: HeadParameters, shown: Tensor, static: Static | None) -> Tensor:
+        """Raw maps, where UV_disp shows the vertices `shown` [B, V, 3]."""
         assert self.network is not None
-        shown = mesh.vertices if self.config.network.displacement == "posed" else self._shown_vertices(parameters)
         return self.network(
             self._uv_map(shown) - self._reference_map(),
             self.standardise_expression(parameters.expression),
@@ -187,6 +190,17 @@ class Avatar(nn.Module):
             -1,
         )
 
+    def _forward_on_gpu(self, parameters: HeadParameters, soft: bool, static: Static | None) -> PosedGaussians:
+        """:meth:`forward` in few kernels."""
+        if not soft or self.config.network.displacement == "posed":
+            mesh = self.head(self.shape, parameters)
+            return self._bind_on_gpu(mesh, self.offset_maps(parameters, mesh, static) if soft else None)
+        # The head as it is and as UV_disp shows it, posed together.
+        both = self.head(self.shape, HeadParameters.concatenate([parameters, _expression_alone(parameters)]))
+        vertices, shown = both.vertices.chunk(2)
+        mesh = PosedHead(vertices, both.joints[: len(vertices)])
+        return self._bind_on_gpu(mesh, self._maps_of(parameters, shown, static))
+
     def _bind_on_gpu(self, mesh: PosedHead, maps: Tensor | None) -> PosedGaussians:
         """:meth:`bind`, with the offsets that raw maps [B, 13, R, R] hold, in one kernel."""
         from stavatar.avatar._binding_triton import Binding
@@ -208,8 +222,8 @@ class Avatar(nn.Module):
         )
         offsets = None
         if raw is not None:
-            *parts, opacity = bounded.transpose(1, 2).split(WIDTHS, -1)
-            offsets = Offsets(*parts, opacity=opacity[..., 0])
+            position, scale, rotation, color, opacity = bounded.transpose(1, 2).split(WIDTHS, -1)
+            offsets = Offsets(position, scale, rotation, color, opacity[..., 0])
         if g.sh_rest.shape[1] > 0:
             sh = torch.cat([sh, g.sh_rest.expand(len(sh), -1, -1, -1)], 2)
         return PosedGaussians(means, quaternions, scales, opacities, sh, mesh, offsets)
@@ -217,10 +231,7 @@ class Avatar(nn.Module):
     def _shown_vertices(self, parameters: HeadParameters) -> Tensor:
         """The vertices that UV_pos and UV_disp show: posed, or with the expression alone. [B, V, 3]"""
         if self.config.network.displacement == "expression":
-            still = HeadParameters.zeros(
-                len(parameters), parameters.expression.shape[1], device=parameters.expression.device
-            )
-            parameters = still.replaced(expression=parameters.expression)
+            parameters = _expression_alone(parameters)
         return self.head(self.shape, parameters).vertices
 
     def _uv_map(self, vertices: Tensor) -> Tensor:
@@ -230,6 +241,12 @@ class Avatar(nn.Module):
     def _reference_map(self) -> Tensor:
         assert self.network is not None
         return self.network.positions[:, :3]  # the Fourier encoding starts with the values themselves
+
+
+def _expression_alone(parameters: HeadParameters) -> HeadParameters:
+    """The same expressions on heads at rest."""
+    still = HeadParameters.zeros(len(parameters), parameters.expression.shape[1], device=parameters.expression.device)
+    return still.replaced(expression=parameters.expression)
 
 
 def pose_condition(parameters: HeadParameters) -> Tensor:

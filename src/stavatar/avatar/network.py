@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from collections.abc import Sequence as Series
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, TypeAlias, Union
 
 import torch
@@ -192,6 +192,9 @@ class OffsetNetwork(nn.Module):
             from stavatar.avatar.network_gpu import fold
 
             return fold(self)
+        return self._plain_features()
+
+    def _plain_features(self) -> tuple[Tensor, Tensor]:
         return self.encoder(self.image), self.position_features(self.positions)
 
     def forward(
@@ -221,8 +224,8 @@ class OffsetNetwork(nn.Module):
             return offset_maps(self, folded, displacement, expression, pose, translation)
         assert static is None or isinstance(static, tuple), "static features are those of a reduced network"
         # What autocast casts must not be kept from one replay of a recorded step to the next.
-        wanted = self._reduced and displacement.is_cuda
-        with torch.autocast(displacement.device.type, torch.bfloat16, enabled=wanted, cache_enabled=False):
+        half = torch.autocast("cuda", torch.bfloat16, cache_enabled=False)
+        with half if self._reduced and displacement.is_cuda else nullcontext():
             return self._maps(displacement, expression, pose, translation, static)
 
     @contextmanager
@@ -246,7 +249,7 @@ class OffsetNetwork(nn.Module):
         translation: Tensor,
         static: tuple[Tensor, Tensor] | None,
     ) -> Tensor:
-        reference, positions = self.static_features() if static is None else static
+        reference, positions = self._plain_features() if static is None else static
         conditions = [
             F.relu(self.embed_expression(expression)),
             F.relu(self.embed_pose(pose)),

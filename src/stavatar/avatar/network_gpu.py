@@ -31,6 +31,8 @@ class Folded:
         overall: [1, C, R, R] what reference and positions add to the first layer.
         overall_weights: kernel sums [C, E], one for each condition of that layer, float32.
         second, fuse_first, fuse_second: weights in bfloat16; `fuse_first` for the global branch.
+        moved, local_first, local_second: weights of the local branch in bfloat16; None without it.
+        local_expression: kernel sums of its condition, float32.
         regions: of the local branch.
     """
 
@@ -48,11 +50,12 @@ class Folded:
 
 @dataclass(frozen=True)
 class FoldedRegion:
-    """One region: what the reference adds to its first layer [1, C, h, w], its mask, the weights of its own."""
+    """One region: what the reference adds to its first layer [1, C, h, w], its mask [h, w], weights of its own."""
 
     reference: Tensor
     mask: Tensor
     head: Tensor
+    head_bias: Tensor
     fuse: Tensor
 
 
@@ -62,7 +65,7 @@ def fold(network: OffsetNetwork) -> Folded:
     reference = _encode_reference(network.encoder, network.image)
     seen = F.pad(network.positions, (0, 0, 0, 0, 0, _PADDED - ENCODED)).to(HALF)
     layer = network.position_features
-    positions = convolve(_last(seen), _padded(layer.weight), layer.bias[None], relu=False)
+    positions = convolve(_last(seen), _padded(layer.weight), _bias(layer), relu=False)
 
     first = network.global_first
     shared = first.inputs[0] + first.inputs[1]
@@ -81,9 +84,9 @@ def fold(network: OffsetNetwork) -> Folded:
             top, bottom, left, right = box
             mask = mask[top:bottom, left:right].contiguous()
             window = _last(reference[..., top:bottom, left:right] * mask.to(HALF))
-            regions.append(
-                FoldedRegion(convolve(window, from_reference, relu=False), mask, head.weight.to(HALF), kernel)
-            )
+            assert isinstance(head, nn.Conv2d)
+            added = convolve(window, from_reference, relu=False)
+            regions.append(FoldedRegion(added, mask, head.weight.to(HALF), _bias(head), kernel))
     return Folded(
         overall=overall,
         overall_weights=tuple(kernel.sum((2, 3)) for kernel in weight[:, shared:].split(first.inputs[2:], 1)),
@@ -107,7 +110,7 @@ def offset_maps(
         F.relu(network.embed_pose(pose)),
         F.relu(network.embed_translation(translation)),
     ]
-    bias = network.global_first.conv.bias
+    bias = _bias(network.global_first.conv)
     for condition, kernel in zip(conditions, folded.overall_weights, strict=True):
         bias = bias + F.linear(condition, kernel)
     overall = rectify(folded.overall, bias)
@@ -131,14 +134,14 @@ def _regions(network: OffsetNetwork, folded: Folded, displacement: Tensor, expre
     assert folded.moved is not None and folded.local_first is not None and folded.local_second is not None
     assert folded.local_expression is not None
     projected = F.relu(network.local_expression(expression))
-    bias = network.local_first.conv.bias + F.linear(projected, folded.local_expression)
-    encoded = EncodedWindows.apply(displacement, network.boxes)
+    bias = _bias(network.local_first.conv) + F.linear(projected, folded.local_expression)
+    encoded = EncodedWindows.apply(displacement, network.boxes, HALF)
     results = []
-    for region, features, head in zip(folded.regions, encoded, network.local_heads, strict=True):
+    for region, features in zip(folded.regions, encoded, strict=True):
         moved = convolve(features, folded.moved, _bias(network.displacement_features), mask=region.mask, relu=False)
         hidden = convolve(moved, folded.local_first, bias, add=region.reference)
         hidden = convolve(hidden, folded.local_second, _bias(network.local_second))
-        local = convolve(hidden, region.head, _bias(head), mask=region.mask, relu=False)
+        local = convolve(hidden, region.head, region.head_bias, mask=region.mask, relu=False)
         results.append(torch.conv2d(local, region.fuse, padding=1))
     return results
 
@@ -148,8 +151,8 @@ def _encode_reference(encoder: ReferenceEncoder | FreeFeatures, image: Tensor) -
     if isinstance(encoder, FreeFeatures):
         return _last(encoder.features.to(HALF))
 
-    def block(layers: nn.Sequential, maps: Tensor) -> Tensor:
-        for layer in layers:
+    def block(layers: nn.Module, maps: Tensor) -> Tensor:
+        for layer in layers.children():
             if isinstance(layer, nn.Conv2d):
                 maps = convolve(maps, layer.weight.to(HALF))
         return maps

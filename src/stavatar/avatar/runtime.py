@@ -26,7 +26,7 @@ from stavatar.head import HeadModel, HeadParameters, PosedHead
 from stavatar.head.model import JOINTS
 from stavatar.splat import Rasterization
 
-_FEWEST_ENTRIES = 1 << 16  # room for so many pairs of a Gaussian and a tile, and twice what was needed
+_MARGIN, _FEWEST_ENTRIES = 1.3, 4096  # room for entries of the rasteriser: times what was needed once, and more
 _PIVOT_FRAMES = 32  # of the motion, from which the point to turn about is taken
 
 
@@ -165,7 +165,7 @@ class Runtime:
         kind = len(parameters), camera.width, camera.height
         if kind not in self._rooms:
             view = self.draw(self.pose(parameters, soft=soft), camera, background=background)
-            self._rooms[kind] = 2 * int(view.entries or 0) + _FEWEST_ENTRIES
+            self._rooms[kind] = int(_MARGIN * int(view.entries or 0)) + _FEWEST_ENTRIES
             return view
         room = self._rooms[kind]
 
@@ -194,5 +194,6 @@ def _flat(posed: PosedGaussians) -> list[Tensor]:
 
 
 def _posed(tensors: list[Tensor], with_offsets: bool) -> PosedGaussians:
-    mesh = PosedHead(*tensors[5:7])
-    return PosedGaussians(*tensors[:5], mesh, Offsets(*tensors[7:]) if with_offsets else None)
+    means, quaternions, scales, opacities, sh, vertices, joints, *others = tensors
+    offsets = Offsets(*others) if with_offsets else None
+    return PosedGaussians(means, quaternions, scales, opacities, sh, PosedHead(vertices, joints), offsets)

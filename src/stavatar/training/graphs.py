@@ -78,7 +78,8 @@ class Recorder(Generic[Kind]):
         self._optimisers = optimisers
         self._recordings: dict[Kind, _Recording] = {}
         self._rehearsed: set[Kind] = set()
-        self.forget()
+        self._room: int | None = None
+        self._pool = torch.cuda.graph_pool_handle()
 
     @property
     def recorded(self) -> int:

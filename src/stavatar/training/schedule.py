@@ -21,7 +21,17 @@ def common_factor(config: TrainingConfig, progress: float) -> float:
 def batch_factor(config: TrainingConfig) -> float:
     """Factor on the rates of Gaussians and network for steps that see several frames.
 
-    A mean over B frames has a gradient of less noise, and there are B times fewer steps: Adam's steps may be longer by
-    the square root of B (Malladi et al., "On the SDEs and Scaling Rules for Adaptive Gradient Algorithms", 2022).
+    A mean over B frames has a gradient of less noise, and there are B times fewer steps. Where noise rules, Adam's
+    steps may be longer by the root of B, with moments that forget B times as fast (Malladi et al., "On the SDEs and
+    Scaling Rules for Adaptive Gradient Algorithms", 2022); where the way is long and clear, B times as long.
     """
-    return math.sqrt(config.batch) if config.batch_rates == "sqrt" else 1.0
+    return {"sqrt": math.sqrt(config.batch), "linear": float(config.batch), "same": 1.0}[config.batch_rates]
+
+
+def batch_betas(config: TrainingConfig) -> tuple[float, float]:
+    """Adam's decay rates that go with :func:`batch_factor`."""
+    betas = (0.9, 0.999)
+    if config.batch == 1 or config.batch_rates != "sqrt":
+        return betas
+    first, second = (max(0.0, 1 - config.batch * (1 - beta)) for beta in betas)
+    return first, second

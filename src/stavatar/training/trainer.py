@@ -52,7 +52,7 @@ from stavatar.training.pictures import Pictures
 from stavatar.training.plan import make_plan
 from stavatar.training.poses import TrackedParameters
 from stavatar.training.reference import best_reference
-from stavatar.training.schedule import batch_factor, common_factor, exponential
+from stavatar.training.schedule import batch_betas, batch_factor, common_factor, exponential
 from stavatar.training.unproject import unproject
 
 _RATES = 9  # six of the Gaussians, the network's, and two of the poses
@@ -166,7 +166,7 @@ class Trainer:
 
         self._pictures = Pictures(sequence, self.device, config.training.frames)
         self._camera = sequence.camera.to(self.device)
-        self._trail = Trail()
+        self._trail: Trail[tuple[StepKind, int, Tensor]] = Trail()
         self.recorder: Recorder[StepKind] | None = None
         if self.device.type == "cuda" and config.training.graphs:
             self.recorder = Recorder(self._compute, self._all_optimisers)
@@ -195,17 +195,14 @@ class Trainer:
         }
         groups = [{"params": [getattr(gaussians, name)], "lr": rate, "name": name} for name, rate in rates.items()]
         network = self.avatar.network
-        optimisers = (
-            torch.optim.Adam(groups, eps=1e-15, fused=True),
-            None
-            if network is None
-            else torch.optim.Adam(
-                [{"params": list(network.parameters()), "lr": config.lr_network, "name": "network"}], fused=True
-            ),
-        )
-        scale = batch_factor(config)
+        scale, betas = batch_factor(config), batch_betas(config)
+        optimisers: tuple[torch.optim.Adam, torch.optim.Adam | None]
+        optimisers = torch.optim.Adam(groups, betas=betas, eps=1e-15, fused=True), None
+        if network is not None:
+            own = {"params": list(network.parameters()), "lr": config.lr_network, "name": "network"}
+            optimisers = optimisers[0], torch.optim.Adam([own], betas=betas, fused=True)
         for index, group in enumerate(_groups(optimisers)):
-            group["start"] = group["lr"] * scale
+            group["start"] = scale * float(group["lr"])
             if self._rates is not None:
                 group["lr"] = self._rates[index]
         return optimisers
