@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import pytest
 import torch
 
 from stavatar.avatar.avatar import render
@@ -45,6 +46,20 @@ def test_a_disturbed_pose_is_found_again(true_avatar, small_sequence):
             true_avatar.head(shape, found).vertices[:, face] - true_avatar.head(shape, truth[frames]).vertices[:, face]
         )
     assert off[..., :2].norm(dim=-1).mean() < 3e-4, "the face must be back in place to a third of a millimetre"
+
+
+@pytest.mark.parametrize("soft", [False, True])
+def test_frames_aligned_together_come_out_as_one_by_one(true_avatar, small_avatar, small_sequence, soft):
+    avatar = small_avatar if soft else true_avatar
+    start, frames = disturbed(small_sequence.parameters), torch.tensor([0, 3, 4, 6, 7])
+    options = {"iterations": 3, "soft": soft, "sh_degree": 0}
+    alone = align_poses(avatar, small_sequence, start, frames, **options)
+    done = []
+    together = align_poses(avatar, small_sequence, start, frames, together=3, report=done.append, **options)
+    assert done == [3, 2]
+    for name, value in together.items():
+        torch.testing.assert_close(value, getattr(alone, name), rtol=0, atol=2e-4)
+    assert not torch.equal(together.neck, start.neck[frames])
 
 
 def test_expression_and_gaze_are_left_alone(true_avatar, small_sequence):

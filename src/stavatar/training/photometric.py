@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from stavatar.avatar.avatar import Avatar, PosedGaussians, render
+from stavatar.avatar.network import Static
 from stavatar.avatar.offsets import Offsets
 from stavatar.camera import Camera
 from stavatar.head import HeadParameters, PosedHead
@@ -44,6 +45,7 @@ def align_poses(
     soft: bool,
     sh_degree: int,
     correction: Tensor | None = None,
+    together: int = 1,
     report: Report | None = None,
     backend: Backend = "auto",
 ) -> HeadParameters:
@@ -59,6 +61,7 @@ def align_poses(
         sh_degree: highest SH degree to use.
         correction: [12] where to start; each frame then starts from what was found for the one before, as suits frames
             that were never aligned. None: every frame starts from its own parameters.
+        together: how many frames at a time, where none follows another: a GPU has room for more than one.
         report: progress.
 
     Returns:
@@ -66,8 +69,14 @@ def align_poses(
     """
     device = avatar.shape.device
     static = avatar.network.static_features() if soft and avatar.network is not None else None
-    probe = torch.cat([torch.full((3,), _PROBE[name], device=device) for name in FIELDS])
-    largest = torch.cat([torch.full((3,), _LARGEST[name], device=device) for name in FIELDS])
+    if together > 1 and correction is None:
+        parts = []
+        for some in frames.cpu().split(together):
+            parts.append(_align_together(avatar, sequence, parameters, some, iterations, static, sh_degree, backend))
+            if report is not None:
+                report(len(some))
+        return HeadParameters.concatenate(parts)
+    probe, largest = _per_value(_PROBE, device), _per_value(_LARGEST, device)
     follow = correction is not None
     center = torch.zeros_like(probe) if correction is None else correction
     best = center  # the last frame's correction, where frames follow each other
@@ -112,6 +121,53 @@ def align_poses(
     return HeadParameters.concatenate(results)
 
 
+def _align_together(
+    avatar: Avatar,
+    sequence: Sequence,
+    parameters: HeadParameters,
+    frames: Tensor,
+    iterations: int,
+    static: Static | None,
+    sh_degree: int,
+    backend: Backend,
+) -> HeadParameters:
+    """What :func:`align_poses` does, for K frames at once, each from its own parameters."""
+    device, count, steps = avatar.shape.device, len(frames), 3 * len(FIELDS)
+    probe, largest = _per_value(_PROBE, device), _per_value(_LARGEST, device)
+    start, camera = parameters[frames.to(device)], sequence.camera[frames].to(device)
+    offsets = avatar.offsets(start, avatar.head(avatar.shape, start), static) if static is not None else None
+    goal = _shrink(sequence.image(frames, device)).flatten(1)
+
+    correction = torch.zeros(count, steps, device=device)
+    best, least = correction, torch.full((count,), float("inf"), device=device)
+    active = torch.ones(count, dtype=torch.bool, device=device)
+    posed, current = _pictures(avatar, start, correction, offsets, camera, sh_degree, backend)
+    repeated = start.map(lambda value: value.repeat_interleave(steps, 0))
+    probed = _corrected(repeated, torch.diag(probe).repeat(count, 1))
+    jacobian = _jacobians(avatar, posed, probed, camera, sh_degree, backend)  # [K, pixels, 12], per probe
+    prior = _PRIOR * jacobian.shape[1]
+    eye = torch.eye(steps, device=device)
+    for iteration in range(iterations + 1):
+        residual = current - goal
+        weight = _HUBER / residual.abs().clamp_min(_HUBER)
+        strayed = correction / probe
+        cost = (weight * residual.square()).sum(1) + prior * strayed.square().sum(1)
+        active = active & (cost < least)  # else the Jacobian of the start leads no further
+        best = torch.where(active[:, None], correction, best)
+        least = torch.where(active, cost, least)
+        if iteration == iterations or not bool(active.any()):
+            break
+        weighted = (jacobian * weight[..., None]).transpose(1, 2)
+        normal = weighted @ jacobian
+        damping = _DAMPING * normal.diagonal(dim1=1, dim2=2).mean(1) + 1e-12
+        slope = (weighted @ residual[..., None])[..., 0] + prior * strayed
+        step = torch.linalg.solve(normal + (damping + prior)[:, None, None] * eye, slope) * probe
+        active = active & ((step / probe).abs().amax(1) >= _ENOUGH)
+        correction = torch.where(active[:, None], correction - step.clamp(-largest, largest), correction)
+        _, current = _pictures(avatar, start, correction, offsets, camera, sh_degree, backend)
+    return _corrected(start, best)
+
+
 def correction_between(before: HeadParameters, after: HeadParameters) -> Tensor:
     """The correction [12] that takes one frame's parameters to another's."""
     return torch.cat([(getattr(after, name) - getattr(before, name))[0] for name in FIELDS])
@@ -124,6 +180,11 @@ def _corrected(start: HeadParameters, corrections: Tensor) -> HeadParameters:
     return start.map(lambda value: value.expand(count, -1)).replaced(
         **{name: getattr(start, name) + change for name, change in parts.items()}
     )
+
+
+def _per_value(sizes: dict[str, float], device: torch.device) -> Tensor:
+    """Sizes of the fields as sizes of a correction's values [12]."""
+    return torch.cat([torch.full((3,), sizes[name], device=device) for name in FIELDS])
 
 
 def _picture(
@@ -149,6 +210,44 @@ def _jacobian(
     means = posed.means + torch.cat([torch.zeros_like(shift[:1]), shift])
     views = _shrink(render(replace(posed, means=means), camera, sh_degree=sh_degree, backend=backend).image)
     return (views[1:] - views[:1]).flatten(1).T
+
+
+def _pictures(
+    avatar: Avatar,
+    start: HeadParameters,
+    corrections: Tensor,
+    offsets: Offsets | None,
+    camera: Camera,
+    sh_degree: int,
+    backend: Backend,
+) -> tuple[PosedGaussians, Tensor]:
+    """K frames with a correction each [K, 12]: posed Gaussians, and pictures at half the size [K, pixels]."""
+    posed = avatar.bind(avatar.head(avatar.shape, _corrected(start, corrections)), offsets)
+    return posed, _shrink(render(posed, camera, sh_degree=sh_degree, backend=backend).image).flatten(1)
+
+
+def _jacobians(
+    avatar: Avatar, posed: PosedGaussians, probed: HeadParameters, camera: Camera, sh_degree: int, backend: Backend
+) -> Tensor:
+    """:func:`_jacobian` of K frames, whose probed poses follow each other: [K, pixels, probes]."""
+    count = len(posed.means)
+    here = _centroids(avatar, posed.mesh)
+    moved = _centroids(avatar, avatar.head(avatar.shape, probed)).unflatten(0, (count, -1)) - here[:, None]
+    shift = moved.index_select(2, avatar.gaussians.face)
+    means = posed.means[:, None] + torch.cat([torch.zeros_like(shift[:, :1]), shift], 1)
+    views = means.shape[1]
+    many = replace(
+        posed,
+        means=means.flatten(0, 1),
+        **{
+            name: getattr(posed, name).repeat_interleave(views, 0)
+            for name in ("quaternions", "scales", "opacities", "sh")
+        },
+    )
+    cameras = camera[torch.arange(count, device=camera.focal.device).repeat_interleave(views)]
+    images = _shrink(render(many, cameras, sh_degree=sh_degree, backend=backend).image).flatten(1)
+    seen = images.unflatten(0, (count, views))
+    return (seen[:, 1:] - seen[:, :1]).transpose(1, 2)
 
 
 def _centroids(avatar: Avatar, mesh: PosedHead) -> Tensor:

@@ -56,6 +56,7 @@ from stavatar.training.schedule import batch_betas, batch_factor, common_factor,
 from stavatar.training.unproject import unproject
 
 _RATES = 9  # six of the Gaussians, the network's, and two of the poses
+_DRAWN_TOGETHER = 3_000_000  # Gaussians that a GPU draws at a time where poses are aligned
 _NEIGHBOUR_EPOCHS = 3  # over which the sharing of pose steps among neighbouring frames fades out
 
 
@@ -461,6 +462,13 @@ class Trainer:
             **{name: value.index_copy(0, held_out, getattr(aligned, name)) for name, value in parameters.items()}
         )
 
+    @property
+    def _aligned_together(self) -> int:
+        """How many frames are aligned at a time; each is drawn thirteen times at once."""
+        if self.device.type == "cpu":
+            return 1
+        return max(1, min(8, _DRAWN_TOGETHER // (13 * max(1, len(self.avatar.gaussians)))))
+
     def _align(
         self, start: HeadParameters, frames: Tensor, title: str, iterations: int, correction: Tensor | None
     ) -> HeadParameters:
@@ -474,6 +482,7 @@ class Trainer:
                 soft=self.soft,
                 sh_degree=self.sh_degree,
                 correction=correction,
+                together=self._aligned_together,
                 report=report,
                 backend=self.backend,
             )
