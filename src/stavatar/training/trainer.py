@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -252,7 +252,8 @@ class Trainer:
                 self.seconds = before + now - begin
                 due = now - saved > self.config.training.checkpoint_seconds or self.step == self.steps
                 if folder is not None and due:
-                    self._check(losses.parts, self.step, frames)
+                    parts = {name: float(value) for name, value in losses.parts.items()}
+                    self._check(parts, self.step, frames)
                     checkpoint.save(self, folder)
                     saved = now
 
@@ -332,11 +333,11 @@ class Trainer:
             parts["offset"] = offset_regularisation(
                 posed.offsets.scale, posed.offsets.color, config.offset_scale, config.offset_color
             )
+        numbers = torch.stack(list(parts.values()))
         if self.device.type == "cpu":
-            self._check(parts, self.step, inputs.frames)
+            self._check(dict(zip(parts, numbers.tolist(), strict=True)), self.step, inputs.frames)
 
         error = torch.empty(0)
-        numbers = torch.stack(list(parts.values()))
         total = numbers.sum()
         if kind.watched:
             view.means2d.retain_grad()
@@ -421,12 +422,12 @@ class Trainer:
         epochs = self.step * self.config.training.batch / len(self.sequence.train)
         return self.config.pose.neighbours * max(0.0, 1 - epochs / _NEIGHBOUR_EPOCHS)
 
-    def _check(self, parts: Mapping[str, Tensor | float], step: int, frames: Tensor) -> None:
+    def _check(self, parts: dict[str, float], step: int, frames: Tensor) -> None:
         """Stop where a loss is not a number."""
         for name, value in parts.items():
             if not math.isfinite(value):
                 raise TrainingError(
-                    f"the {name} loss is {float(value)} at step {step} (frames {frames.tolist()}); "
+                    f"the {name} loss is {value} at step {step} (frames {frames.tolist()}); "
                     "the last checkpoint is intact: lower the learning rates and resume"
                 )
 
