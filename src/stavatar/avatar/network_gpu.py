@@ -70,29 +70,29 @@ def fold(network: OffsetNetwork) -> Folded:
     first = network.global_first
     shared = first.inputs[0] + first.inputs[1]
     weight = first.conv.weight
-    overall = convolve(_last(torch.cat([reference, positions], 1)), weight[:, :shared].to(HALF), relu=False)
-    fuse = network.fuse_first.conv.weight.to(HALF).split(network.fuse_first.inputs, 1)
+    overall = convolve(_last(torch.cat([reference, positions], 1)), _half(weight[:, :shared]), relu=False)
+    fuse = [_half(kernel) for kernel in network.fuse_first.conv.weight.split(network.fuse_first.inputs, 1)]
 
     regions = []
     moved = local_first = local_expression = local_second = None
     if network.boxes:
         to_moved, to_reference, to_expression = network.local_first.conv.weight.split(network.local_first.inputs, 1)
-        moved, local_first = _padded(network.displacement_features.weight), to_moved.to(HALF)
-        local_expression, local_second = to_expression.sum((2, 3)), network.local_second.weight.to(HALF)
-        from_reference = to_reference.to(HALF)
+        moved, local_first = _padded(network.displacement_features.weight), _half(to_moved)
+        local_expression, local_second = to_expression.sum((2, 3)), _half(network.local_second.weight)
+        from_reference = _half(to_reference)
         for box, mask, head, kernel in zip(network.boxes, network.masks, network.local_heads, fuse[1:], strict=True):
             top, bottom, left, right = box
             mask = mask[top:bottom, left:right].contiguous()
             window = _last(reference[..., top:bottom, left:right] * mask.to(HALF))
             assert isinstance(head, nn.Conv2d)
             added = convolve(window, from_reference, relu=False)
-            regions.append(FoldedRegion(added, mask, head.weight.to(HALF), _bias(head), kernel))
+            regions.append(FoldedRegion(added, mask, _half(head.weight), _bias(head), kernel))
     return Folded(
         overall=overall,
         overall_weights=tuple(kernel.sum((2, 3)) for kernel in weight[:, shared:].split(first.inputs[2:], 1)),
-        second=network.global_second.weight.to(HALF),
+        second=_half(network.global_second.weight),
         fuse_first=fuse[0],
-        fuse_second=network.fuse_second.weight.to(HALF),
+        fuse_second=_half(network.fuse_second.weight),
         moved=moved,
         local_first=local_first,
         local_expression=local_expression,
@@ -154,7 +154,7 @@ def _encode_reference(encoder: ReferenceEncoder | FreeFeatures, image: Tensor) -
     def block(layers: nn.Module, maps: Tensor) -> Tensor:
         for layer in layers.children():
             if isinstance(layer, nn.Conv2d):
-                maps = convolve(maps, layer.weight.to(HALF))
+                maps = convolve(maps, _half(layer.weight))
         return maps
 
     levels = [block(encoder.entry, _last(image.to(HALF)))]
@@ -193,7 +193,12 @@ def _bias(layer: nn.Conv2d) -> Tensor:
 
 def _padded(weight: Tensor) -> Tensor:
     """A kernel over Fourier features, for features with zeros behind them."""
-    return F.pad(weight, (0, 0, 0, 0, 0, _PADDED - ENCODED)).to(HALF)
+    return _half(F.pad(weight, (0, 0, 0, 0, 0, _PADDED - ENCODED)))
+
+
+def _half(weight: Tensor) -> Tensor:
+    """A kernel as convolutions take it."""
+    return weight.to(HALF, memory_format=torch.channels_last)
 
 
 def _last(maps: Tensor) -> Tensor:

@@ -114,9 +114,11 @@ class Recorder(Generic[Kind]):
 
     def forget(self) -> None:
         """Record anew: tensors that steps work on were exchanged."""
-        self._recordings.clear()
         self._rehearsed.clear()
         self._room = None
+        if self._recordings:
+            self._recordings.clear()
+            torch.cuda.empty_cache()  # their memory is no one else's until it is given back
         self._pool = torch.cuda.graph_pool_handle()
 
     def _record(self, kind: Kind, inputs: StepInputs) -> _Recording:
