@@ -56,7 +56,6 @@ class _Recording:
     graph: torch.cuda.CUDAGraph
     inputs: StepInputs
     numbers: Tensor
-    room: int
 
 
 class Recorder(Generic[Kind]):
@@ -122,7 +121,6 @@ class Recorder(Generic[Kind]):
         self._pool = torch.cuda.graph_pool_handle()
 
     def _record(self, kind: Kind, inputs: StepInputs) -> _Recording:
-        assert self._room is not None
         held = inputs.copies()
         graph = torch.cuda.CUDAGraph()
         groups = [group for optimiser in self._optimisers() for group in optimiser.param_groups]
@@ -134,7 +132,7 @@ class Recorder(Generic[Kind]):
         finally:
             for group in groups:
                 group["capturable"] = False
-        return _Recording(graph, held, numbers, self._room)
+        return _Recording(graph, held, numbers)
 
 
 class Trail(Generic[Label]):
