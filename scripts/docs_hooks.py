@@ -8,6 +8,8 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +84,21 @@ def density_protocol() -> str:
     return f"```python\n{inspect.getsource(DensityControl).strip()}\n```"
 
 
+def manifest() -> str:
+    """A table of the columns of a batch's manifest."""
+    from stavatar.batch.manifest import COLUMNS
+
+    return "\n".join(
+        ["| column | what it holds |", "|---|---|", *(f"| `{name}` | {text} |" for name, text in COLUMNS.items())]
+    )
+
+
+def estimate() -> str:
+    """What many subjects would cost, from what was measured."""
+    program = [sys.executable, str(ROOT / "benchmarks" / "estimate_subjects.py")]
+    return subprocess.run(program, check=True, capture_output=True, text=True).stdout
+
+
 def example(name: str) -> str:
     return f"```python\n{(ROOT / 'examples' / name).read_text(encoding='utf-8').strip()}\n```"
 
@@ -105,7 +122,9 @@ def results() -> str:
 MAKERS = {
     "commands": commands,
     "density_protocol": density_protocol,
+    "estimate": estimate,
     "examples": examples,
+    "manifest": manifest,
     "models": models,
     "presets": presets,
     "results": results,

@@ -17,6 +17,7 @@ ALLOWED: dict[str, set[str]] = {
     "errors": set(),
     "rotations": set(),
     "camera": set(),
+    "block_solver": {"errors"},
     "progress": set(),
     "files": {"errors"},
     "config": {"errors", "files"},
@@ -31,10 +32,11 @@ ALLOWED: dict[str, set[str]] = {
     "capture": {"assets", "errors", "files", "head", "progress"},
     "synth": {"camera", "capture", "errors", "files", "head", "mesh", "progress", "rotations", "sequence"},
     "embedding": {"assets", "camera", "errors", "files", "head", "mesh", "synth"},
-    "tracking": {"camera", "capture", "errors", "head", "progress", "rotations", "sequence"},
+    "tracking": {"block_solver", "camera", "capture", "errors", "head", "progress", "rotations", "sequence"},
     # sequence in, avatar out
     "avatar": {"camera", "config", "errors", "files", "gpu", "head", "mesh", "rotations", "splat"},
     "density": {"avatar", "config", "head", "rotations", "splat"},
+    "alignment": {"avatar", "block_solver", "camera", "head", "progress", "sequence", "splat"},
     # The losses stand below evaluation, whose SSIM they define, though they lie in training's folder.
     "training.losses": {"gpu"},
     "evaluation": {
@@ -42,9 +44,10 @@ ALLOWED: dict[str, set[str]] = {
         *("gpu", "training.losses"),
     },
     "training": {
-        *("avatar", "camera", "config", "density", "errors", "evaluation", "files", "head", "mesh", "progress"),
-        *("sequence", "splat", "training.losses"),
+        *("alignment", "avatar", "camera", "config", "density", "errors", "evaluation", "files", "head", "mesh"),
+        *("progress", "sequence", "splat", "training.losses"),
     },
+    "refinement": {"alignment", "config", "head", "progress", "sequence", "training"},
     # data sets of other programs, in and out
     "data": {"assets", "capture", "errors", "head", "sequence"},
     "export": {
@@ -65,15 +68,30 @@ ALLOWED: dict[str, set[str]] = {
     "run_pictures": {"avatar", "errors", "evaluation", "files", "head", "run", "sequence"},
     "pipeline": {
         *("assets", "avatar", "capture", "config", "data", "drive", "embedding", "errors", "evaluation", "files"),
-        *("head", "progress", "rendering", "report", "run", "run_pictures", "sequence", "synth", "tracking"),
+        *(
+            "head",
+            "progress",
+            "refinement",
+            "rendering",
+            "report",
+            "run",
+            "run_pictures",
+            "sequence",
+            "synth",
+            "tracking",
+        ),
         "training",
     },
     "ablation": {
         *("avatar", "config", "errors", "evaluation", "files", "head", "pipeline", "progress", "run", "run_pictures"),
         *("sequence", "training"),
     },
+    "batch": {
+        *("ablation", "assets", "config", "doctor", "errors", "evaluation", "files", "pipeline", "progress", "report"),
+        *("run", "sequence"),
+    },
     "cli": {
-        *("ablation", "assets", "config", "data", "doctor", "drive", "errors", "export", "files", "pipeline"),
+        *("ablation", "assets", "batch", "config", "data", "doctor", "drive", "errors", "export", "files", "pipeline"),
         *("rendering", "report", "run", "viewer"),
     },
     "__main__": {"cli"},

@@ -40,6 +40,24 @@ class CaptureConfig:
 
 
 @dataclass(frozen=True)
+class TrackingConfig:
+    """From frames to head parameters: what follows the fit of landmarks."""
+
+    # Align all frames photometrically, to a likeness of the subject that is fitted along.
+    refine: bool = True
+    size: int = 256  # pictures are tracked at most this large, pixels
+    face: bool = True  # expression, jaw and gaze as well; False: head and torso poses only
+    torso: bool = True  # a torso with a motion of its own; False: it moves rigidly with the head
+    matte: float = 0.1  # weight of the silhouette against that of a colour
+    smooth: float = 0.25  # how strongly corrections of neighbouring frames hang together
+
+    def __post_init__(self) -> None:
+        _check_range("tracking.size", self.size, 64, 1024)
+        _check_range("tracking.matte", self.matte, 0)
+        _check_range("tracking.smooth", self.smooth, 0)
+
+
+@dataclass(frozen=True)
 class NetworkConfig:
     """The UV offset network (METHOD section 2)."""
 
@@ -182,12 +200,10 @@ class TrainingConfig:
     batch: int = 1  # frames per step
     network_start: float = 0.0  # fraction of training before the offset network joins in
     seed: int = 0
-    batch_rates: Literal["sqrt", "same"] = (
-        "sqrt"  # rates of Gaussians and network times the root of `batch`, or as given
-    )
-    frames: Literal["auto", "device", "host"] = (
-        "auto"  # where pictures wait for their step: all on the GPU, or in memory
-    )
+    # How the rates of Gaussians and network grow with `batch`: by its root (Adam's moments forget sooner as well), as it
+    # does, or not at all. Poses keep theirs: each frame has its own.
+    batch_rates: Literal["sqrt", "linear", "same"] = "sqrt"
+    frames: Literal["auto", "device", "host"] = "auto"  # pictures wait on the GPU, or in memory until they are due
     graphs: bool = True  # on a GPU, replay whole steps as CUDA graphs
     precision: Literal["bf16", "fp32"] = "bf16"  # of convolutions there; weights and results stay in float32
     # Adam's learning rates.
@@ -234,6 +250,7 @@ class Config:
 
     preset: str = "paper"
     capture: CaptureConfig = field(default_factory=CaptureConfig)
+    tracking: TrackingConfig = field(default_factory=TrackingConfig)
     network: NetworkConfig = field(default_factory=NetworkConfig)
     gaussians: GaussiansConfig = field(default_factory=GaussiansConfig)
     pose: PoseConfig = field(default_factory=PoseConfig)
@@ -243,22 +260,12 @@ class Config:
 
 
 def paper() -> Config:
-    """The published settings: 512 pixels, the whole network, six epochs.
-
-    The paper starts from photometrically tracked data. One more epoch at the start stands in for that tracker: poses
-    are aligned in it, twice, before the network and density control begin.
-    """
-    return Config(
-        preset="paper",
-        capture=CaptureConfig(size=512),
-        pose=PoseConfig(passes=(0.5 / 7, 0.99 / 7)),
-        schedule=ScheduleConfig(warmup=1 / 7, final=1 / 7),
-        training=TrainingConfig(epochs=7, network_start=1 / 7),
-    )
+    """The published settings: 512 pixels, the whole network, six epochs. Poses come from photometric tracking."""
+    return Config(preset="paper", capture=CaptureConfig(size=512))
 
 
 def cpu() -> Config:
-    """For two CPU cores: 256 pixels, a narrow network over small maps, poses refined before the network joins in."""
+    """For two CPU cores: 256 pixels and a narrow network over small maps."""
     return Config(
         preset="cpu",
         capture=CaptureConfig(size=256, max_frames=720),
@@ -283,16 +290,15 @@ def cpu() -> Config:
             neck_translation=1.5e-4,
             decay=0.3,
             neighbours=0.6,
-            passes=(0.1, 0.4),
         ),
-        schedule=ScheduleConfig(order="shuffled", warmup=0.2, final=0.2),
+        schedule=ScheduleConfig(order="shuffled", final=0.2),
         density=DensityConfig(clone_most=300, most=16_000, uv="inherit"),
-        training=TrainingConfig(steps=3600, network_start=0.2, lr_network=3e-4, decay=0.1, scale=0.02, lpips=0.0),
+        training=TrainingConfig(steps=3600, lr_network=3e-4, decay=0.1, scale=0.02, lpips=0.0),
     )
 
 
 def gpu() -> Config:
-    """For a CUDA GPU: 512 pixels and the paper's network, with the cpu preset's care for poses, hair and colours."""
+    """For a CUDA GPU: 512 pixels and the paper's network, two frames a step, poses, hair and colours as with `cpu`."""
     narrow = cpu()
     return replace(
         narrow,
@@ -307,7 +313,7 @@ def gpu() -> Config:
         ),
         gaussians=replace(narrow.gaussians, seeds=4000, sh_degree=2),
         density=DensityConfig(uv="inherit"),
-        training=replace(narrow.training, steps=None, epochs=7.0, lr_network=3e-4, lpips=0.05),
+        training=replace(narrow.training, steps=None, epochs=12.0, batch=2, lr_network=3e-4, lpips=0.05),
     )
 
 

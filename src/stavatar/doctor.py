@@ -66,6 +66,11 @@ def presets() -> list[str]:
     return ["gpu", "paper", "cpu"] if on_gpu else ["cpu"]
 
 
+def suitable_preset(device: str) -> str:
+    """What the preset ``auto`` stands for on auto, cpu or cuda."""
+    return "cpu" if device == "cpu" else presets()[0]
+
+
 def _packages() -> list[Finding]:
     return [Finding(name, importlib.metadata.version(name)) for name in ("torch", "numba", "mediapipe", "av")]
 

@@ -27,10 +27,11 @@ from stavatar.evaluation.results import assemble_results
 from stavatar.files import write_json
 from stavatar.head import HeadModel, choose_head, load_embedded_head, load_head
 from stavatar.progress import remark
+from stavatar.refinement import is_refined, refine_tracking
 from stavatar.report.page import write_report
 from stavatar.run import Run
 from stavatar.run_pictures import draw_run
-from stavatar.sequence import check_replaceable, protocols, read_sequence, write_sequence
+from stavatar.sequence import Sequence, check_replaceable, protocols, read_sequence, write_sequence
 from stavatar.sequence.fit_to_head import fit_to_head
 from stavatar.sequence.protocols import Protocol
 from stavatar.training import checkpoint
@@ -41,8 +42,8 @@ if TYPE_CHECKING:  # these read and write videos, which training and measuring d
     from stavatar.rendering import CameraMove
 
 _ALIGNED = (
-    "held-out frames: expression and gaze from landmarks, head and torso pose aligned photometrically to the finished "
-    "avatar; metrics_landmark_tracked uses landmarks alone; crop, identity and torso path come from the landmarks of "
+    "held-out frames: expression and gaze as tracked (see tracker), head and torso pose aligned to the finished "
+    "avatar; metrics_as_tracked takes all as the tracker gave it; crop, identity and the tracked parameters come from "
     "all frames, held-out ones included"
 )
 _AS_GIVEN = "all frames: as the sequence gives them (see history); nothing was refined or aligned"
@@ -142,7 +143,7 @@ def reconstruct(
     model = choose_head(head)
     run = Run.start(folder, config, inputs_of(video, holdout, protocol, model), resume=resume)
     with run.cleared_if_unused():
-        track(video, run, config, head=model, protocol=split, holdout=holdout)
+        track(video, run, config, head=model, protocol=split, holdout=holdout, device=device)
     train(run, config, device=device)
     evaluate(run, device=device)
     return run
@@ -156,7 +157,7 @@ def demo(folder: Path, config: Config, *, frames: int, device: torch.device, res
     if not run.done("rendering_input"):
         with run.cleared_if_unused(), run.timed("rendering_input"):
             synthesise(video, frames=frames, size=512, seed=0, noise=0.01)
-    track(video, run, config)
+    track(video, run, config, device=device)
     train(run, config, device=device)
     evaluate(run, device=device)
     return run
@@ -194,16 +195,45 @@ def take_sequence(
     The sequence may be in any of the formats of :mod:`stavatar.sequence.formats`.
     Its own split is kept, unless `holdout` or `protocol` ask for another; where it has none, a fifth is held out.
     """
-    sequence = read_tracked(source)
-    sequence = fit_to_head(sequence, load_head(sequence.head_model))
-    if protocol is not None or holdout is not None or len(sequence.test) == 0:
-        sequence = protocols.protocol(protocol or protocols.CUSTOM.name).split(sequence, holdout)
+    sequence = _usable(source, holdout=holdout, protocol=protocol)
     require_tools(config, device)
     run = Run.start(folder, config, inputs_of(source, holdout, protocol), resume=resume)
     if not run.done("tracking"):
         with run.timed("tracking"):
             write_sequence(sequence, run.sequence, overwrite=True)
     return run
+
+
+def _usable(source: Path, *, holdout: int | None, protocol: str | None) -> Sequence:
+    """A tracked sequence from elsewhere, with parameters as its head model wants them and with held-out frames."""
+    sequence = read_tracked(source)
+    sequence = fit_to_head(sequence, load_head(sequence.head_model))
+    if protocol is not None or holdout is not None or len(sequence.test) == 0:
+        sequence = protocols.protocol(protocol or protocols.CUSTOM.name).split(sequence, holdout)
+    return sequence
+
+
+def refine_sequence(
+    source: Path,
+    out: Path,
+    config: Config,
+    *,
+    holdout: int | None = None,
+    device: torch.device,
+    overwrite: bool = False,
+) -> Sequence:
+    """A tracked sequence of any format -> the same with its frames aligned photometrically, in the VHAP layout.
+
+    Raises:
+        InputError: the sequence cannot be read or was refined already, or `out` holds something else.
+    """
+    check_replaceable(out, overwrite)
+    sequence = _usable(source, holdout=holdout, protocol=None)
+    if is_refined(sequence):
+        raise InputError(f"{source} is aligned photometrically already")
+    refined = refine_tracking(sequence, load_head(sequence.head_model), config.tracking, device=device)
+    write_sequence(refined, out, overwrite=overwrite)
+    return refined
 
 
 def track(
@@ -214,11 +244,15 @@ def track(
     head: HeadModel | None = None,
     protocol: Protocol = protocols.CUSTOM,
     holdout: int | None = None,
+    device: torch.device | str = "cpu",
 ) -> None:
-    """Video -> ``sequence/`` and ``tracking.mp4``; with the embedded head where `head` is None."""
+    """Video -> ``sequence/`` and ``tracking.mp4``; with the embedded head where `head` is None.
+
+    Landmarks first, then, unless ``tracking.refine`` is off, photometric refinement on `device`.
+    """
     from stavatar.capture import capture, write_video
     from stavatar.embedding import landmarks_of
-    from stavatar.tracking import track_landmarks
+    from stavatar.tracking import LandmarkSettings, track_landmarks
     from stavatar.tracking.overlay import overlay_frames
 
     if run.done("tracking_video"):
@@ -234,8 +268,13 @@ def track(
             )
         protocol.require_frames(Path(video).stem, len(observations))
         with run.timed("tracking"):
-            tracked = track_landmarks(observations, head, landmarks, name=Path(video).stem)
+            settings = LandmarkSettings(torso=config.tracking.torso)
+            tracked = track_landmarks(observations, head, landmarks, name=Path(video).stem, settings=settings)
             sequence = protocol.split(tracked, holdout)
+            write_sequence(sequence, run.sequence, overwrite=True)
+    if config.tracking.refine and not is_refined(sequence):
+        with run.timed("refinement"):
+            sequence = refine_tracking(sequence, head, config.tracking, device=device)
             write_sequence(sequence, run.sequence, overwrite=True)
     with run.timed("tracking_video"):
         write_video(run.tracking_video, overlay_frames(sequence, head, landmarks), sequence.fps)

@@ -55,7 +55,7 @@ def assemble(sequence: Sequence, metrics: Metrics) -> dict:
         sequence=sequence,
         measured=Measured(
             metrics=metrics,
-            landmark_tracked=metrics,
+            as_tracked=metrics,
             speed={"single_fps": 100.0, "batched_fps": 300.0},
             reenactment={"self": consistency, "cross": None},
             missing={"identity": "no network here"},
@@ -82,7 +82,7 @@ def test_holds_what_a_reader_needs(sequence: Sequence, metrics: Metrics, tmp_pat
         "frames": 3,
         "lpips_frames": "2 of 3",
     }
-    assert read["metrics_landmark_tracked"] == read["metrics"]
+    assert read["metrics_as_tracked"] == read["metrics"]
     assert read["metrics_regions"] == {"head": {"psnr": 28.0, "l1": 0.03, "frames": 3}}
     assert set(read["region_definitions"]) == {"head", "mouth", "mouth_interior", "eyes", "hair"}
     assert read["metrics_missing"] == {"lpips_vgg": "no weights here", "identity": "no network here"}

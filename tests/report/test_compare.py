@@ -11,7 +11,7 @@ from report_fixtures import HOSTILE
 
 from stavatar import cli
 from stavatar.errors import InputError
-from stavatar.report.compare import Comparison, Line, compare
+from stavatar.report.compare import Comparison, Line, Source, compare, compare_sources
 from stavatar.report.tables import FORMATS, render
 
 
@@ -63,7 +63,7 @@ def test_lower_is_better_where_it_is(runs, write_run, tmp_path: Path) -> None:
 def test_columns_that_no_run_has_are_left_out(runs) -> None:
     labels = [column.label for column in compare(runs(("anna", "soft", 30.0))).columns]
     assert "LPIPS alex" not in labels, "it was not measured"
-    assert {"PSNR", "PSNR mouth", "PSNR landmarks", "FPS", "Training s"} <= set(labels)
+    assert {"PSNR", "PSNR mouth", "PSNR as tracked", "FPS", "Training s"} <= set(labels)
 
 
 @pytest.mark.parametrize(
@@ -216,3 +216,18 @@ def test_the_command_prints_markdown_that_can_be_piped(runs, monkeypatch, capsys
         cli.main()
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("| subject | run | PSNR") and lines[0].endswith("|"), "in one piece"
+
+
+def test_a_program_may_say_whom_results_show(write_run, tmp_path: Path) -> None:
+    """Many videos are called the same, and stand under the names that a batch gives them."""
+    paths = [write_run(tmp_path / name, name="video", metrics__psnr=psnr) for name, psnr in (("a", 30.0), ("b", 20.0))]
+    sources = [Source(path, "cpu", subject) for path, subject in zip(paths, ("anna", "bob"), strict=True)]
+    comparison = compare_sources(sources)
+    assert [(line.group, line.label, psnr(line)) for line in comparison.lines] == [
+        ("anna", "cpu", 30.0),
+        ("bob", "cpu", 20.0),
+        ("mean over 2 subjects", "cpu", 25.0),
+    ]
+    page = render(comparison, ".html")
+    assert '<th scope="row">anna<small>cpu</small></th>' in page
+    assert 'class="group"' not in page.partition("</style>")[2], "a line of its own for each subject says nothing more"

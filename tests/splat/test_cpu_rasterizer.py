@@ -232,3 +232,19 @@ def test_a_kernel_that_cannot_be_cached_is_compiled_all_the_same() -> None:
     space: dict = {}
     exec("def double(x):\n    return 2 * x", space)
     assert kernel()(space["double"])(4) == 8
+
+
+def test_many_extra_channels_are_blended_as_few_are() -> None:
+    """From some number on they are laid out differently."""
+    scene, camera = several()
+    channels = torch.randn(*scene["means"].shape[:2], 20, generator=torch.Generator().manual_seed(0))
+    del scene["extra"]
+    scene = {name: value.float() for name, value in scene.items()}
+
+    def blended(part: Tensor) -> Tensor:
+        extra = rasterize(*scene.values(), camera, extra=part.contiguous(), backend="cpu").extra
+        assert extra is not None
+        return extra
+
+    together, apart = blended(channels), [blended(part) for part in channels.split(4, -1)]
+    torch.testing.assert_close(together, torch.cat(apart, -1), rtol=1e-5, atol=1e-6)

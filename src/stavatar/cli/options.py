@@ -57,9 +57,9 @@ Seed = Annotated[int, typer.Option(help="Makes the result repeatable.")]
 def configure(preset: str, settings: list[str] | None, device: str = "auto") -> config.Config:
     """The settings that a command asks for; ``auto`` takes the preset that suits the device."""
     if preset == "auto":
-        from stavatar.doctor import presets
+        from stavatar.doctor import suitable_preset
 
-        preset = "cpu" if device == "cpu" else presets()[0]
+        preset = suitable_preset(device)
     return config.override(config.preset(preset), settings or [])
 
 

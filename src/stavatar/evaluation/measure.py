@@ -63,18 +63,18 @@ def measure_avatar(
             yield replace(pair, masks=region_masks(avatar.head, mesh.vertices[0], camera, matte))
 
     metrics = evaluate_images(with_masks(), len(frames), device=device)
-    landmark_tracked = None
+    as_tracked = None
     if avatar.config.pose.refine:
-        landmark_tracked = evaluate_images(
+        as_tracked = evaluate_images(
             (pair for pair, _ in _rendered(avatar, sequence.parameters, sequence, frames)),
             len(frames),
             device=device,
             lpips_frames=None if device.type == "cuda" else _COMPARED_LPIPS_FRAMES,
-            title="without photometry",
+            title="as tracked",
         )
     reenactment, missing = measure_reenactment(avatar, sequence, renders, driver)
     speed = measure_speed(avatar, parameters[frames], sequence.camera)
-    return Measured(metrics, landmark_tracked, speed, reenactment, missing), renders
+    return Measured(metrics, as_tracked, speed, reenactment, missing), renders
 
 
 def measure_reenactment(

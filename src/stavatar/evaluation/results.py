@@ -38,8 +38,8 @@ class Measured:
 
     Attributes:
         metrics: on the held-out frames, posed as in the avatar's own motion.
-        landmark_tracked: the same with poses from landmarks alone, so that nothing of a held-out picture but its
-            landmarks reached its render; None where the avatar's motion is the sequence's own (``pose.refine`` off).
+        as_tracked: the same with poses as the tracker gave them, which knows nothing of the avatar; None where the
+            avatar's motion is the sequence's own (``pose.refine`` off).
         speed: see :func:`stavatar.evaluation.speed.measure_speed`.
         reenactment: of the held-out frames as ``self``, of another performance as ``cross``: the figures of
             `REENACTMENT_METRICS`; None for what was not measured.
@@ -47,7 +47,7 @@ class Measured:
     """
 
     metrics: Metrics
-    landmark_tracked: Metrics | None
+    as_tracked: Metrics | None
     speed: dict[str, Any]
     reenactment: dict[str, Any]
     missing: dict[str, str]
@@ -113,7 +113,7 @@ def assemble_results(
         "test_tracking": test_tracking,
         "history": sequence.history,
         "metrics": metrics.summary(),
-        "metrics_landmark_tracked": measured.landmark_tracked and measured.landmark_tracked.summary(),
+        "metrics_as_tracked": measured.as_tracked and measured.as_tracked.summary(),
         "metrics_regions": metrics.regions,
         "reenactment": measured.reenactment,
         "metrics_missing": metrics.missing | measured.missing,

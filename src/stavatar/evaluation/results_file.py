@@ -12,7 +12,7 @@ from typing import Any
 from stavatar.errors import InputError
 from stavatar.files import read_json
 
-FORMAT = "stavatar-results-2"
+FORMAT = "stavatar-results-3"
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ SHAPE: dict[str, Any] = {
     "test_tracking": str,
     "history": Each(str),
     "metrics": Each((*_FIGURE, str)),
-    "metrics_landmark_tracked": Each((*_FIGURE, str), or_null=True),
+    "metrics_as_tracked": Each((*_FIGURE, str), or_null=True),
     "metrics_regions": Each(Each(_FIGURE)),
     "reenactment": Each((dict, type(None))),
     "metrics_missing": Each(str),

@@ -169,14 +169,29 @@ class HeadModel(nn.Module):
         local = _local_rotations(parameters)
         if self._pose_basis is not None:
             unposed = unposed + (_pose_features(local) @ self._pose_basis).unflatten(1, (-1, 3))
-        rotation, origin = _joint_transforms(joints, local, parameters.neck_translation)
-        # Skinning as one matrix product: each vertex's 3x4 transform is the weighted sum of the joints'.
-        shift = origin - (rotation @ joints[..., None])[..., 0]
-        transforms = torch.cat([rotation, shift[..., None]], -1).flatten(2)  # [B, 5, 12]
-        blended = (self.weights @ transforms).unflatten(-1, (3, 4))  # [B, V, 3, 4]
+        blended, origin = self._blended(joints, local, parameters.neck_translation)
         vertices = (blended[..., :3] @ unposed[..., None])[..., 0] + blended[..., 3]
         translation = parameters.translation[:, None]
         return PosedHead(vertices + translation, origin + translation)
+
+    def expression_motion(self, shape: Tensor, parameters: HeadParameters) -> Tensor:
+        """How posed vertices move with every expression coefficient, joints held: [B, V, 3, E] metres per unit.
+
+        On heads whose joints move with expression that part is left out: it is small.
+        """
+        joints = self.joints(shape.expand(len(parameters), -1), parameters.expression)
+        blended, _ = self._blended(joints, _local_rotations(parameters), parameters.neck_translation)
+        return blended[..., :3] @ self.expression_basis.permute(1, 2, 0)
+
+    def _blended(self, joints: Tensor, local: Tensor, neck_translation: Tensor) -> tuple[Tensor, Tensor]:
+        """The transform of every vertex [B, V, 3, 4] and the joints' places [B, 5, 3], before the translation.
+
+        Skinning as one matrix product: each vertex's 3x4 transform is the weighted sum of the joints'.
+        """
+        rotation, origin = _joint_transforms(joints, local, neck_translation)
+        shift = origin - (rotation @ joints[..., None])[..., 0]
+        transforms = torch.cat([rotation, shift[..., None]], -1).flatten(2)  # [B, 5, 12]
+        return (self.weights @ transforms).unflatten(-1, (3, 4)), origin
 
     def joints(self, shape: Tensor, expression: Tensor) -> Tensor:
         """Joint positions [B, 5, 3] of the unposed head for identities [B, S] and expressions [B, E]."""

@@ -18,6 +18,21 @@ from stavatar.run import Run
 
 
 @dataclass(frozen=True)
+class Source:
+    """A result to compare.
+
+    Attributes:
+        path: run folder or result file.
+        label: what the run is called; empty for its folder's name.
+        subject: who it shows; empty for whom the result names.
+    """
+
+    path: Path
+    label: str = ""
+    subject: str = ""
+
+
+@dataclass(frozen=True)
 class Column:
     """A measure of the table.
 
@@ -43,7 +58,7 @@ COLUMNS = (
     Column("LPIPS vgg", ("metrics", "lpips_vgg"), 4, False, "lpips_frames"),
     Column("LPIPS alex 01", ("metrics", "lpips_alex_01"), 4, False, "lpips_frames"),
     Column("PSNR mouth", ("metrics_regions", "mouth", "psnr"), 2, True),
-    Column("PSNR landmarks", ("metrics_landmark_tracked", "psnr"), 2, True),
+    Column("PSNR as tracked", ("metrics_as_tracked", "psnr"), 2, True),
     Column("Flicker", ("metrics", "flicker"), 5, False),
     Column("FPS", ("speed", "single_fps"), 0, True, "machine"),
     Column("Training s", ("stage_seconds", "training"), 0, False, "machine"),
@@ -111,6 +126,11 @@ def compare(sources: list[str]) -> Comparison:
     Raises:
         InputError: a result is missing or damaged, or two runs of a subject have the same label.
     """
+    return compare_sources([_named(source) for source in sources])
+
+
+def compare_sources(sources: list[Source]) -> Comparison:
+    """The same of results that a program names; see :func:`compare`."""
     entries = _entries(sources)
     protocols = list(dict.fromkeys(entry.protocol for entry in entries))
     marks = dict.fromkeys(protocols, "")
@@ -140,41 +160,41 @@ def compare(sources: list[str]) -> Comparison:
     return Comparison([COLUMNS[k] for k in shown], lines, notes)
 
 
-def _entries(sources: list[str]) -> list[_Entry]:
+def _entries(sources: list[Source]) -> list[_Entry]:
     """Read all results and name them."""
     found = []
     for source in sources:
-        label, path = _split_label(source)
-        file = path if path.is_file() else Run(path).results
-        found.append((label, file.resolve().parent, read_results(file)))
+        file = source.path if source.path.is_file() else Run(source.path).results
+        results = read_results(file)
+        found.append((source.label, file.resolve().parent, source.subject or results["name"], results))
     if not found:
         raise InputError("there is nothing to compare: name the folders of runs")
-    labels = _labels([(label, folder, results["name"]) for label, folder, results in found])
+    labels = _labels([(label, folder, subject) for label, folder, subject, _ in found])
     entries = [
         _Entry(
-            subject=results["name"],
+            subject=subject,
             label=label,
             protocol=describe(results),
             machine=str(results["versions"].get("device")),
             lpips_frames=str(results["metrics"].get("lpips_frames")),
             values=[_value(results, column.path) for column in COLUMNS],
         )
-        for label, (_, _, results) in zip(labels, found, strict=True)
+        for label, (_, _, subject, results) in zip(labels, found, strict=True)
     ]
     subjects = [entry.subject for entry in entries]
-    if len(set(subjects)) == len(subjects) and not any(label for label, _, _ in found):
+    if len(set(subjects)) == len(subjects) and not any(label for label, _, _, _ in found):
         # One run of each subject: folders are named after subjects then, and the method is the same.
-        presets = [results["preset"] for _, _, results in found]
+        presets = [results["preset"] for _, _, _, results in found]
         entries = [replace(entry, label=preset) for entry, preset in zip(entries, presets, strict=True)]
     return entries
 
 
-def _split_label(source: str) -> tuple[str, Path]:
+def _named(source: str) -> Source:
     """``LABEL=PATH`` or ``PATH``; a path that holds an equals sign and is there is a path."""
     label, separator, path = source.partition("=")
     if separator and not Path(source).exists():
-        return label.strip(), Path(path)
-    return "", Path(source)
+        return Source(Path(path), label.strip())
+    return Source(Path(source))
 
 
 def _labels(runs: list[tuple[str, Path, str]]) -> list[str]:

@@ -25,15 +25,15 @@ class Picture:
     height: int
 
 
-def picture_file(path: Path) -> Picture:
-    """A PNG of a run.
+def picture_file(path: Path, widest: int = WIDEST) -> Picture:
+    """A PNG of a run, of at most `widest` pixels across.
 
     Raises:
         InputError: it cannot be read.
     """
     try:
         with Image.open(path, formats=("PNG",)) as image:
-            return embed(image.convert("RGB"))
+            return embed(image.convert("RGB"), widest)
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise InputError(f"{path} cannot be read as a picture: {error}") from error
 

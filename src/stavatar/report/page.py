@@ -142,7 +142,7 @@ def _tiles(results: dict[str, Any]) -> list[tuple[str, str]]:
 
 
 def _figures(results: dict[str, Any]) -> list[Row]:
-    columns = (results["metrics"], results["metrics_landmark_tracked"] or {})
+    columns = (results["metrics"], results["metrics_as_tracked"] or {})
     return [
         _row(results, name, [format_figure(name, column.get(name)) for column in columns])
         for name in results["metrics"]

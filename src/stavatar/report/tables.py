@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 
 from stavatar.errors import InputError
-from stavatar.report.compare import Cell, Column, Comparison
+from stavatar.report.compare import Cell, Column, Comparison, Line
 from stavatar.report.templates import environment
 
 
@@ -42,14 +42,15 @@ def markdown(comparison: Comparison) -> str:
             for text in [_text(cell, column)]
         ]
         mark = f" ({line.mark})" if line.mark else ""
-        group = _markdown_escape(line.group) if line.group != before else ""
-        rows.append("| " + " | ".join([group, _markdown_escape(line.label) + mark, *cells]) + " |")
+        group = markdown_escape(line.group) if line.group != before else ""
+        rows.append("| " + " | ".join([group, markdown_escape(line.label) + mark, *cells]) + " |")
         before = line.group
-    notes = [f"- {_markdown_escape(note)}" for note in comparison.notes]
+    notes = [f"- {markdown_escape(note)}" for note in comparison.notes]
     return "\n".join([*rows, "", *notes, ""])
 
 
-def _markdown_escape(text: str) -> str:
+def markdown_escape(text: str) -> str:
+    """Text in one line, with nothing in it that Markdown would take for markup."""
     escaped = "".join(f"\\{letter}" if letter in "\\`*_{}[]<>#|" else letter for letter in text)
     return " ".join(escaped.split())
 
@@ -96,24 +97,21 @@ def _latex_escape(text: str) -> str:
 
 def html(comparison: Comparison) -> str:
     """A page of its own, in the style of a run's report."""
-    return (
-        environment()
-        .get_template("compare.html.jinja")
-        .render(
-            comparison=comparison,
-            headings=[_heading(column) for column in comparison.columns],
-            rows=[
-                (
-                    line,
-                    [
-                        (_text(cell, column), cell.best)
-                        for cell, column in zip(line.cells, comparison.columns, strict=True)
-                    ],
-                )
-                for line in comparison.lines
-            ],
-        )
-    )
+    template = environment().get_template("compare.html.jinja")
+    return template.render(comparison=comparison, headings=headings, texts=texts)
+
+
+def headings(comparison: Comparison) -> list[str]:
+    """Of the columns, with arrows to where is better."""
+    return [_heading(column) for column in comparison.columns]
+
+
+def texts(comparison: Comparison) -> list[tuple[Line, list[tuple[str, bool]]]]:
+    """Each line with its figures as they are printed, and whether each is the best of its group."""
+    return [
+        (line, [(_text(cell, column), cell.best) for cell, column in zip(line.cells, comparison.columns, strict=True)])
+        for line in comparison.lines
+    ]
 
 
 def as_json(comparison: Comparison) -> str:

@@ -28,6 +28,9 @@ from stavatar.splat.conventions import ALPHA_LEAST, ALPHA_MOST, TRANSMITTANCE_LE
 TILE = 16
 _f = np.float32
 _u = np.uint64
+_MANY = 8
+"""Number of further channels from which on they are kept pixel by pixel."""
+
 _LEAST, _MOST, _END = _f(ALPHA_LEAST), _f(ALPHA_MOST), _f(TRANSMITTANCE_LEAST)
 
 
@@ -105,12 +108,14 @@ def _tile_blender(counted: bool) -> Callable[..., None]:
     """
 
     @kernel()
-    def blend_tile(first, last, left, top, splats, rows, entries, more, scratch, lanes, sums):  # type: ignore[no-untyped-def]
+    def blend_tile(first, last, left, top, splats, rows, entries, more, scratch, wide, lanes, sums):  # type: ignore[no-untyped-def]
         """scratch holds for each row, 16 values each: transmittance, red, green, blue, weight of the current Gaussian,
-        and `more` further channels. With statistics `sums` [P, 2] receives (pixels, weight) of each slot; `lanes` is
-        scratch of 2 * 16.
+        and `more` further channels. Where `wide` is not empty those lie there instead, pixel by pixel, so that pixels
+        which a Gaussian does not reach cost nothing. With statistics `sums` [P, 2] receives (pixels, weight) of each
+        slot; `lanes` is scratch of 2 * 16.
         """
-        step = (5 + more) * TILE
+        beside = more if wide.shape[0] == 0 else 0
+        step = (5 + beside) * TILE
         pixel_x, pixel_y = _f(left) + _f(0.5), _f(top) + _f(0.5)
         for e in range(first, last):
             m = entries[e, 0]
@@ -144,10 +149,17 @@ def _tile_blender(counted: bool) -> Callable[..., None]:
                     if counted:
                         lanes[lane] += _f(weight > _f(0))
                         lanes[_u(TILE) + lane] += weight
-                for k in range(more):
+                for k in range(beside):
                     value = splats[m, 9 + k]
                     for x in range(TILE):
                         scratch[base + _u((5 + k) * TILE) + _u(x)] += scratch[base + _u(4 * TILE) + _u(x)] * value
+                if beside < more:
+                    for x in range(TILE):
+                        weight = scratch[base + _u(4 * TILE) + _u(x)]
+                        if weight > _f(0):
+                            at = _u((y * TILE + x) * more)
+                            for k in range(more):
+                                wide[at + _u(k)] += weight * splats[m, _u(9) + _u(k)]
             if counted:
                 pixels, total = _f(0), _f(0)
                 for x in range(TILE):
@@ -174,23 +186,26 @@ def blend(  # type: ignore[no-untyped-def]
     """
     height, width, more = extra.shape
     across = (width + TILE - 1) // TILE
-    step = (5 + more) * TILE
+    beside = more if more < _MANY else 0
+    step = (5 + beside) * TILE
     for chunk in prange(chunks):
         scratch = np.empty(TILE * step, np.float32)
+        wide = np.empty((more - beside) * TILE * TILE, np.float32)
         lanes = np.empty(2 * TILE, np.float32)
         for n in range(chunk, tiles.shape[0], chunks):
             t = tiles[n]
             left, top = (t % across) * TILE, (t // across) * TILE
             tile_width, tile_height = min(TILE, width - left), min(TILE, height - top)
             scratch[:] = _f(0)
+            wide[:] = _f(0)
             for y in range(TILE):
                 for x in range(TILE):
                     scratch[y * step + x] = _f(1) if (x < tile_width and y < tile_height) else _f(-1)
             first, last = starts[t], starts[t + 1]
             if sums.shape[0] > 0:
-                _blend_tile_counting(first, last, left, top, splats, rows, entries, more, scratch, lanes, sums)
+                _blend_tile_counting(first, last, left, top, splats, rows, entries, more, scratch, wide, lanes, sums)
             else:
-                _blend_tile(first, last, left, top, splats, rows, entries, more, scratch, lanes, sums)
+                _blend_tile(first, last, left, top, splats, rows, entries, more, scratch, wide, lanes, sums)
             for y in range(tile_height):
                 for x in range(tile_width):
                     at = y * step + x
@@ -198,8 +213,10 @@ def blend(  # type: ignore[no-untyped-def]
                     alpha[top + y, left + x] = _f(1) - left_over
                     for k in range(3):
                         image[top + y, left + x, k] = scratch[at + (1 + k) * TILE] + left_over * background[k]
-                    for k in range(more):
+                    for k in range(beside):
                         extra[top + y, left + x, k] = scratch[at + (5 + k) * TILE]
+                    for k in range(more - beside):
+                        extra[top + y, left + x, k] = wide[(y * TILE + x) * more + k]
 
 
 @kernel(parallel=True)

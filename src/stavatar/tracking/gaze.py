@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from stavatar.block_solver import solve_block_tridiagonal
 from stavatar.head.landmarks import LandmarkEmbedding
 from stavatar.head.model import JOINTS, HeadModel
 from stavatar.rotations import matrix_to_axis_angle
-from stavatar.tracking.block_solver import solve_block_tridiagonal
 from stavatar.tracking.landmark_fit import LandmarkFit, LandmarkTarget
 from stavatar.tracking.landmark_groups import EYE_CORNERS
 from stavatar.tracking.landmark_model import LandmarkModel, eye_of_landmarks, point_jacobian, project

@@ -14,8 +14,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from stavatar.block_solver import solve_arrow, solve_block_tridiagonal
 from stavatar.rotations import matrix_to_axis_angle, skew
-from stavatar.tracking.block_solver import solve_arrow, solve_block_tridiagonal
 from stavatar.tracking.landmark_model import (
     Bounds,
     LandmarkModel,

@@ -31,7 +31,7 @@ from stavatar.tracking.landmark_jaw import UNIT as JAW_UNIT
 from stavatar.tracking.landmark_model import LandmarkModel, require_arkit
 from stavatar.tracking.report import Residuals, TrackReport, jitter
 from stavatar.tracking.settings import LandmarkSettings
-from stavatar.tracking.torso import NECK, estimate_torso, split_head_and_torso
+from stavatar.tracking.torso import NECK, ROOT, estimate_torso, split_head_and_torso
 
 TRACKER = "landmarks-1"
 """Goes into ``Sequence.history``; raised when results change."""
@@ -126,7 +126,9 @@ def track_with_report(
     errors = fit.errors(model, target, with_bias=True)
     confidence = torch.zeros(len(observations))
     confidence[known] = 1 / (1 + (errors[:, list(SKIN)].mean(1) / HALF_TRUST).square())
-    parameters, camera = _to_world(head, model, fit, eyes, known, confidence, observations.fps, observations.size)
+    parameters, camera = _to_world(
+        head, model, fit, eyes, known, confidence, observations.fps, observations.size, torso=settings.torso
+    )
     train = torch.nonzero(confidence >= LEAST_CONFIDENCE)[:, 0]
 
     turn, shift = jitter(fit.pose.rotation, fit.pose.translation[:, :2])
@@ -221,6 +223,8 @@ def _to_world(
     confidence: Tensor,
     fps: float,
     size: tuple[int, int],
+    *,
+    torso: bool,
 ) -> tuple[HeadParameters, Camera]:
     """Head poses in front of the camera -> parameters of all frames in world space, and the camera."""
     fitted = model.expression_basis.shape[2]
@@ -235,7 +239,11 @@ def _to_world(
     neck = bridge.values((neck - torch.tensor([0.0, 0.0, distance])) @ flip)
     rotation = bridge.rotations(flip @ fit.pose.rotation)
 
-    torso_rotation, torso_translation = estimate_torso(rotation, neck, confidence, joints, fps)
+    if torso:
+        torso_rotation, torso_translation = estimate_torso(rotation, neck, confidence, joints, fps)
+    else:  # as if the neck joint did not exist
+        lever = (rotation @ (joints[NECK] - joints[ROOT])[:, None])[..., 0]
+        torso_rotation, torso_translation = rotation, neck - joints[ROOT] - lever
     pose = split_head_and_torso(rotation, neck, torso_rotation, torso_translation, joints)
     parameters = HeadParameters(
         expression=bridge.values(expression),

@@ -34,6 +34,7 @@ class LandmarkSettings:
             its own velocity, at the cost of an error of `noise`. More than twice that costs linearly: a still head
             is held still, a jolt is not held back.
         smooth_expression: likewise, coefficients changing in 1/25 s.
+        torso: give the torso a motion of its own; without, it moves rigidly with the head.
         noise: how much detected landmarks tremble while nothing moves, %.
     """
 
@@ -55,6 +56,7 @@ class LandmarkSettings:
     smooth_translation: float = 0.002
     smooth_expression: float = 0.4
     noise: float = 0.15
+    torso: bool = True
 
     def __post_init__(self) -> None:
         for name in ("identities", "identity_frames", "identity_steps", "frame_steps", "expressions"):

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from stavatar.alignment import Unknowns, align
 from stavatar.avatar.avatar import Avatar, render
 from stavatar.avatar.gaussians import BoundGaussians
 from stavatar.avatar.seeding import seed_beyond_mesh
@@ -47,7 +48,6 @@ from stavatar.training.losses import (
     scale_penalty,
     ssim_map,
 )
-from stavatar.training.photometric import align_poses, correction_between
 from stavatar.training.pictures import Pictures
 from stavatar.training.plan import make_plan
 from stavatar.training.poses import TrackedParameters
@@ -56,7 +56,6 @@ from stavatar.training.schedule import batch_betas, batch_factor, common_factor,
 from stavatar.training.unproject import unproject
 
 _RATES = 9  # six of the Gaussians, the network's, and two of the poses
-_DRAWN_TOGETHER = 3_000_000  # Gaussians that a GPU draws at a time where poses are aligned
 _NEIGHBOUR_EPOCHS = 3  # over which the sharing of pose steps among neighbouring frames fades out
 
 
@@ -448,8 +447,8 @@ class Trainer:
     def track_held_out(self) -> HeadParameters:
         """Parameters of all frames, the held-out ones aligned photometrically to the finished avatar.
 
-        Held-out frames never move the avatar. Each starts from the landmark pose plus the correction found for the
-        frame before it, the first from that of the nearest training frame. Without `pose.refine` nothing moves at all.
+        Held-out frames never move the avatar. They start from the tracker's poses plus what training has found the
+        nearest training frame to be off by. Without `pose.refine` nothing moves at all.
         """
         held_out = self.sequence.test.to(self.device)
         parameters = self.poses.all()
@@ -457,36 +456,30 @@ class Trainer:
             return parameters
         train = self.sequence.train.to(self.device)
         nearest = train[(train - held_out[0]).abs().argmin()][None]
-        correction = correction_between(self.sequence.parameters.to(self.device)[nearest], parameters[nearest])
-        aligned = self._align(parameters, held_out, "tracking held-out", 2 * self.config.pose.iterations, correction)
+        tracked = self.sequence.parameters.to(self.device)[nearest]
+        expected = Unknowns.of(self.avatar.head, face=False).between(tracked, parameters[nearest])[0]
+        aligned = self._align(parameters, held_out, "tracking held-out", 2 * self.config.pose.iterations, expected)
         return HeadParameters(
             **{name: value.index_copy(0, held_out, getattr(aligned, name)) for name, value in parameters.items()}
         )
 
-    @property
-    def _aligned_together(self) -> int:
-        """How many frames are aligned at a time; each is drawn thirteen times at once."""
-        if self.device.type == "cpu":
-            return 1
-        return max(1, min(8, _DRAWN_TOGETHER // (13 * max(1, len(self.avatar.gaussians)))))
-
     def _align(
-        self, start: HeadParameters, frames: Tensor, title: str, iterations: int, correction: Tensor | None
+        self, start: HeadParameters, frames: Tensor, title: str, iterations: int, expected: Tensor | None
     ) -> HeadParameters:
-        with stage(title, len(frames)) as report:
-            return align_poses(
+        with stage(title, len(frames) * (iterations + 1)) as report:
+            return align(
                 self.avatar,
                 self.sequence,
                 start,
                 frames,
+                unknowns=Unknowns.of(self.avatar.head, face=False),
                 iterations=iterations,
                 soft=self.soft,
                 sh_degree=self.sh_degree,
-                correction=correction,
-                together=self._aligned_together,
+                expected=expected,
                 report=report,
                 backend=self.backend,
-            )
+            ).parameters
 
 
 def _groups(optimisers: Iterable[torch.optim.Optimizer | None]) -> list[dict[str, Any]]:

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
+from stavatar.block_solver import solve_arrow, solve_block_tridiagonal
 from stavatar.errors import InputError
-from stavatar.tracking.block_solver import solve_arrow, solve_block_tridiagonal
 
 
 def _system(frames: int, size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:

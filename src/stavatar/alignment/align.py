@@ -1,0 +1,246 @@
+"""Gauss-Newton over a whole clip: every frame's own picture, tied to its neighbours in time.
+
+Landmarks place a head to a degree or so and an expression to what a detector makes of it; this brings both to where
+the pixels agree. All frames are linearised one after the other, and then solved for together, as corrections of the
+start that change little from frame to frame: a still head is not shaken by noise, and since it is the *corrections*
+that are smooth and not the motion, fast motion is not held back.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from stavatar.alignment.linearise import Frames, Linearised, Window, compare, linearise
+from stavatar.alignment.motion import Carrier
+from stavatar.alignment.unknowns import Unknowns
+from stavatar.avatar.avatar import Avatar
+from stavatar.block_solver import solve_block_tridiagonal
+from stavatar.camera import Camera
+from stavatar.head import HeadParameters
+from stavatar.progress import Report
+from stavatar.sequence import Sequence
+from stavatar.splat.rasterize import Backend
+
+PRIOR = 1e-6
+"""Cost of a correction by one unit, squared, per value of the picture."""
+
+TOGETHER = 2e-6
+"""Likewise of corrections of neighbouring frames that differ by one unit."""
+
+LARGEST = 3.0
+"""Units that an unknown moves at most per iteration."""
+
+DAMPING = 1e-3
+"""Of the mean of a normal matrix's diagonal, at the start; times four where a step led uphill."""
+
+COMPARED = 128
+"""Pictures are compared at half their size, or at this many pixels where that is more."""
+
+LEAST_MOTION = 5e-4
+"""Metres per unit of an expression from which on a vertex counts as the face's."""
+
+CPU_BATCH, GPU_BATCH = 1, 8
+"""Frames that are linearised at a time."""
+
+MARGIN = 4
+"""Compared pixels around the face that belong to it, as its neighbourhood shows where it ends."""
+
+
+@dataclass(frozen=True)
+class Alignment:
+    """What was found for K frames.
+
+    Attributes:
+        parameters: of the K frames.
+        start_error, error: [K] root of the mean squared difference of colours and matte, robust, in [0, 1]: at the
+            start and at the end.
+    """
+
+    parameters: HeadParameters
+    start_error: Tensor
+    error: Tensor
+
+
+@torch.no_grad()
+def align(
+    avatar: Avatar,
+    sequence: Sequence,
+    parameters: HeadParameters,
+    frames: Tensor,
+    *,
+    unknowns: Unknowns,
+    iterations: int,
+    soft: bool,
+    sh_degree: int,
+    expected: Tensor | None = None,
+    matte: float = 0.5,
+    smooth: float = 1.0,
+    report: Report | None = None,
+    backend: Backend = "auto",
+) -> Alignment:
+    """Align some frames of a sequence to an avatar.
+
+    Args:
+        avatar: what the frames should look like.
+        sequence: gives the pictures, mattes and the camera.
+        parameters: of all T frames, the start.
+        frames: [K] indices to align, in order of time.
+        unknowns: which numbers are adjusted.
+        iterations: Gauss-Newton steps.
+        soft: use the offset network; its offsets are computed once, as steps are small.
+        sh_degree: highest SH degree to use.
+        expected: [P] what all frames are expected to be off by; zero where None.
+        matte: weight of the silhouette against that of a colour.
+        smooth: factor on how strongly corrections of neighbouring frames hang together.
+        report: progress; told once per frame and iteration.
+    """
+    device = avatar.shape.device
+    static = avatar.network.static_features() if soft and avatar.network is not None else None
+    start = parameters.map(lambda value: value[frames])
+    carrier = Carrier.of(avatar)
+    height, width = _compared_size(sequence)
+    window = _face_window(avatar, start, sequence.camera[frames.cpu()].to(device).resized(width, height))
+    values = 4 * height * width
+    expected = torch.zeros(len(unknowns), device=device) if expected is None else expected
+    # Frames that follow each other are tied together.
+    ties = TOGETHER * values * smooth * (frames[1:] - frames[:-1] == 1).double().cpu().numpy()
+
+    def tried(correction: Tensor, *, with_slope: bool) -> _Tried:
+        """All frames with corrections [K, P], a few at a time."""
+        parts = []
+        for chunk in torch.arange(len(frames), device=device).split(CPU_BATCH if device.type == "cpu" else GPU_BATCH):
+            place = Window(window.corner[chunk], width=window.width, height=window.height)
+            shown = _frames(avatar, sequence, parameters, frames[chunk], place, static, matte)
+            if with_slope:
+                part = linearise(avatar, carrier, shown, unknowns, correction[chunk], sh_degree, backend)
+            else:
+                part = compare(avatar, shown, unknowns, correction[chunk], sh_degree, backend)
+            parts.append(part)
+            if report is not None:
+                report(len(chunk))
+        prior = PRIOR * values * (correction - expected).square().sum(1)
+        return _Tried.of(parts, correction, prior)
+
+    best = first = tried(expected.repeat(len(frames), 1), with_slope=iterations > 0)
+    damping = torch.full_like(first.cost, DAMPING)
+    for iteration in range(1, iterations + 1):
+        correction = best.correction + _step(best, expected, damping, PRIOR * values, ties)
+        new = tried(correction, with_slope=iteration < iterations)
+        better = new.cost < best.cost
+        damping = torch.where(better, damping / 2, damping * 4)
+        best = best.replaced_by(new, better)
+    return Alignment(
+        unknowns.apply(start, best.correction),
+        start_error=(first.picture_cost / values).sqrt(),
+        error=(best.picture_cost / values).sqrt(),
+    )
+
+
+@dataclass(frozen=True)
+class _Tried:
+    """Corrections [K, P], what they cost with and without the prior [K], and the quadratic model around them.
+
+    The model is left out, its tensors empty, where no step follows.
+    """
+
+    correction: Tensor
+    cost: Tensor
+    picture_cost: Tensor
+    gradient: Tensor
+    normal: Tensor
+
+    @staticmethod
+    def of(parts: list[Linearised], correction: Tensor, prior: Tensor) -> _Tried:
+        picture_cost = torch.cat([part.cost for part in parts])
+        gradient, normal = (torch.cat([getattr(part, name) for part in parts]) for name in ("gradient", "normal"))
+        return _Tried(correction, picture_cost + prior, picture_cost, gradient, normal)
+
+    def replaced_by(self, other: _Tried, better: Tensor) -> _Tried:
+        """The frames of `other` where they are better [K]."""
+
+        def choose(new: Tensor, old: Tensor) -> Tensor:
+            return torch.where(better.reshape(-1, *[1] * (old.ndim - 1)), new, old) if len(new) else old
+
+        return _Tried(
+            choose(other.correction, self.correction),
+            choose(other.cost, self.cost),
+            choose(other.picture_cost, self.picture_cost),
+            choose(other.gradient, self.gradient),
+            choose(other.normal, self.normal),
+        )
+
+
+def _step(best: _Tried, expected: Tensor, damping: Tensor, prior: float, ties: np.ndarray) -> Tensor:
+    """The step [K, P] that the model takes for best, prior and neighbours counted.
+
+    Args:
+        damping: [K].
+        prior: cost of one squared unit of correction.
+        ties: [K - 1] cost of one squared unit of difference between a frame's correction and the next one's.
+    """
+    strayed = (best.correction - expected).double().cpu().numpy()
+    right = -best.gradient.double().cpu().numpy() - prior * strayed
+    blocks = best.normal.double().cpu().numpy()
+    diagonal = np.einsum("kpp->kp", blocks)  # a view into the blocks
+    diagonal += damping.double().cpu().numpy()[:, None] * diagonal.mean(1, keepdims=True) + prior + 1e-12
+    together = ties[:, None]
+    gap = strayed[1:] - strayed[:-1]
+    right[:-1] += together * gap
+    right[1:] -= together * gap
+    diagonal[:-1] += together
+    diagonal[1:] += together
+    step = solve_block_tridiagonal(blocks, np.repeat(together, blocks.shape[1], 1), right)
+    return torch.from_numpy(step).to(best.correction).clamp(-LARGEST, LARGEST)
+
+
+def _face_window(avatar: Avatar, parameters: HeadParameters, camera: Camera) -> Window:
+    """A window around the face in every one of K frames, with room for what it may still move.
+
+    Args:
+        camera: at the size at which pictures are compared.
+    """
+    head = avatar.head
+    moved = head.expression_basis.abs().amax((0, 2)) > LEAST_MOTION
+    boxes = []
+    for part in torch.arange(len(parameters)).split(64):
+        index = part.to(avatar.shape.device)
+        vertices = head(avatar.shape, parameters.map(lambda value: value[index])).vertices[:, moved]  # noqa: B023
+        boxes.append(torch.stack(camera[part].project(vertices).aminmax(dim=1), 1))
+    low, high = torch.cat(boxes).unbind(1)
+    size = camera.focal.new_tensor([camera.width, camera.height])
+    # Large enough for all frames but a few, whose faces leave the picture or come very close.
+    extent = torch.quantile(high - low, 0.95, dim=0).add(2 * MARGIN).minimum(size).ceil()
+    corner = ((low + high - extent) / 2).round().maximum(torch.zeros_like(extent)).minimum(size - extent)
+    width, height = (int(side) for side in extent.tolist())
+    return Window(corner.long(), width, height)
+
+
+def _frames(
+    avatar: Avatar,
+    sequence: Sequence,
+    parameters: HeadParameters,
+    frames: Tensor,
+    window: Window,
+    static: tuple[Tensor, Tensor] | None,
+    matte: float,
+) -> Frames:
+    device = avatar.shape.device
+    start = parameters.map(lambda value: value[frames])
+    index = frames.cpu()
+    full = torch.cat([sequence.image(index, device), sequence.mask(index, device)[..., None]], -1).permute(0, 3, 1, 2)
+    picture = F.interpolate(full, size=_compared_size(sequence), mode="area").permute(0, 2, 3, 1)
+    offsets = None
+    if static is not None:
+        offsets = avatar.offsets(start, avatar.head(avatar.shape, start), static)
+    return Frames(start, picture, sequence.camera[index].to(device), window, offsets, matte)
+
+
+def _compared_size(sequence: Sequence) -> tuple[int, int]:
+    """Height and width at which pictures are compared."""
+    height, width = (max(side // 2, min(side, COMPARED)) for side in (sequence.height, sequence.width))
+    return height, width

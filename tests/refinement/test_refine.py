@@ -1,0 +1,94 @@
+"""The photometric stage of tracking, on a performance with known truth."""
+
+import dataclasses
+
+import pytest
+import torch
+
+from stavatar import config
+from stavatar.avatar.avatar import render
+from stavatar.refinement import is_refined, refine, refine_tracking
+from stavatar.refinement.refine import shrink
+
+TRACKING = config.preset("cpu").tracking
+
+
+@pytest.fixture(scope="module")
+def shaken(true_avatar, small_sequence):
+    """A clip of 12 frames whose poses and expressions are off, by slowly changing amounts."""
+    generator = torch.Generator().manual_seed(1)
+    frames = torch.arange(12) % len(small_sequence)
+    truth = small_sequence.parameters[frames]
+    with torch.no_grad():
+        view = render(true_avatar(truth), small_sequence.camera)
+
+    def off(value, size):
+        # No constant part: the likeness would take that for the subject's looks.
+        return value + torch.linspace(-1, 1, 12)[:, None] * size * torch.randn(value.shape[1], generator=generator)
+
+    wrong = truth.replaced(
+        neck=off(truth.neck, 0.02),
+        translation=off(truth.translation, 0.003),
+        expression=off(truth.expression, 0.05),
+    )
+    tracked = dataclasses.replace(
+        small_sequence,
+        parameters=wrong,
+        images=(view.image * 255).round().to(torch.uint8),
+        masks=(view.alpha * 255).round().to(torch.uint8),
+        frame_ids=torch.arange(12),
+        train=torch.arange(10),
+        test=torch.arange(10, 12),
+        confidence=torch.full((12,), 0.9),
+        history={"tracker": "landmarks-1"},
+    )
+    return tracked, truth
+
+
+@pytest.fixture(scope="module")
+def refined(shaken, head):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(refine, "ROUNDS", ((150, 2), (100, 2), (100, 2)))
+        return refine_tracking(shaken[0], head, TRACKING)
+
+
+def face_error(head, sequence, truth, frames):
+    """How far the face is off, across the picture, more than it is on the mean: that part belongs to the likeness."""
+    part = head.faces[head.faces_in("face", "nose", "lips")].unique()
+    posed = [head(sequence.shape, values).vertices[:, part, :2] for values in (sequence.parameters, truth)]
+    off = posed[0] - posed[1]
+    return (off - off[sequence.train].mean(0))[frames].norm(dim=-1).mean()
+
+
+def test_frames_come_closer_to_the_truth_and_held_out_ones_too(shaken, refined, head):
+    tracked, truth = shaken
+    for frames in (tracked.train, tracked.test):
+        before, after = (face_error(head, sequence, truth, frames) for sequence in (tracked, refined))
+        assert after < 0.6 * before, f"{before * 1000:.2f} mm before, {after * 1000:.2f} mm after"
+
+
+def test_the_sequence_says_so_and_keeps_the_rest(shaken, refined):
+    tracked, _ = shaken
+    assert is_refined(refined) and not is_refined(tracked)
+    assert refined.history["tracker"] == "landmarks-1, photometric-1"
+    assert torch.equal(refined.images, tracked.images) and torch.equal(refined.test, tracked.test)
+    assert (refined.confidence <= tracked.confidence).all()
+
+
+def test_a_frame_that_shows_something_else_is_left_out(shaken, head, monkeypatch, capsys):
+    tracked, _ = shaken
+    monkeypatch.setattr(refine, "ROUNDS", ((40, 1),))
+    images = tracked.images.clone()
+    images[4] = 255 - images[4]
+    found = refine_tracking(dataclasses.replace(tracked, images=images), head, TRACKING)
+    assert found.confidence[4] < refine.LEAST_CONFIDENCE
+    assert 4 not in found.train.tolist() and len(found.train) == 9
+    assert "1 frames do not look like the others" in capsys.readouterr().err
+
+
+def test_shrinking_keeps_what_the_camera_sees(small_sequence):
+    small = shrink(small_sequence, 32)
+    assert small.images.shape[1:3] == (32, 32) == small.masks.shape[1:]
+    point = torch.tensor([[[0.02, 0.05, 0.1]]])
+    torch.testing.assert_close(small.camera.project(point) * 2, small_sequence.camera.project(point))
+    assert shrink(small_sequence, 1000) is small_sequence
