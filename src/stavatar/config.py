@@ -200,7 +200,7 @@ class TrainingConfig:
     batch: int = 1  # frames per step
     network_start: float = 0.0  # fraction of training before the offset network joins in
     seed: int = 0
-    # How the rates of Gaussians and network grow with `batch`: by its root (Adam's moments forget sooner as well), as it
+    # How the rates of Gaussians and network grow with `batch`: by its root (and Adam's moments forget sooner), as it
     # does, or not at all. Poses keep theirs: each frame has its own.
     batch_rates: Literal["sqrt", "linear", "same"] = "sqrt"
     frames: Literal["auto", "device", "host"] = "auto"  # pictures wait on the GPU, or in memory until they are due
