@@ -34,6 +34,10 @@ lint: install
 types: install
 	$(BIN)/mypy
 
+# Every part of this machine's speed and memory, into bench.json; on a machine that does nothing else.
+bench: install
+	$(BIN)/stavatar bench --full --train --memory -o bench.json
+
 # Pages into site/. With npm at hand, diagrams are drawn by a copy of Mermaid; else they are shown as text.
 docs: install
 	$(BIN)/python -m pip install --quiet -e '.[docs]' -c constraints.txt

@@ -90,8 +90,13 @@ ALLOWED: dict[str, set[str]] = {
         *("ablation", "assets", "config", "doctor", "errors", "evaluation", "files", "pipeline", "progress", "report"),
         *("run", "sequence"),
     },
+    "bench": {
+        *("avatar", "camera", "config", "density", "errors", "evaluation", "files", "head", "progress", "sequence"),
+        *("synth", "training", "training.losses"),
+    },
     "cli": {
-        *("ablation", "assets", "batch", "config", "data", "doctor", "drive", "errors", "export", "files", "pipeline"),
+        *("ablation", "assets", "batch", "bench", "config", "data", "doctor", "drive", "errors", "export", "files"),
+        "pipeline",
         *("rendering", "report", "run", "viewer"),
     },
     "__main__": {"cli"},

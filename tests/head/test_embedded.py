@@ -272,3 +272,11 @@ def test_the_seam_runs_along_the_back(head: HeadModel) -> None:
     seam = head.template[vertex[count > 1]]
     assert len(seam) > 5
     assert seam[:, 2].max() < 0.03 and seam[:, 0].abs().max() < 0.002
+
+
+def test_the_unposed_head_is_the_head_with_all_joints_at_rest(head):
+    draw = torch.Generator().manual_seed(0)
+    shape = torch.randn(20, generator=draw)
+    expression = torch.rand(3, head.expression_count, generator=draw)
+    still = head.neutral(3).replaced(expression=expression)
+    torch.testing.assert_close(head.unposed(shape, expression), head(shape, still).vertices, atol=1e-6, rtol=0)

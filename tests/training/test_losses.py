@@ -85,6 +85,18 @@ class TestSsim:
             torch.testing.assert_close(results[0], results[1], atol=1e-14, rtol=0)
             torch.testing.assert_close(gradients[0], gradients[1], atol=1e-14, rtol=0)
 
+    def test_the_cpus_own_derivative_agrees_with_autograds(self) -> None:
+        for shape in ((2, 3, 19, 26), (1, 1, 4, 9)):
+            a, b, upstream = (noise(*shape, seed=seed) for seed in (0, 1, 2))
+            exact = losses._similarity_by_formula(a.requires_grad_(), b)
+            fast_a = a.detach().float().requires_grad_()
+            fast = losses.ssim_map(fast_a, b.float())
+            assert losses._CpuSimilarity.__name__ in str(fast.grad_fn)
+            torch.testing.assert_close(fast.double(), exact, atol=2e-5, rtol=0)
+            theirs = torch.autograd.grad(exact, a, upstream)[0]
+            ours = torch.autograd.grad(fast, fast_a, upstream.float())[0]
+            torch.testing.assert_close(ours.double(), theirs, atol=2e-4 * float(theirs.abs().max()), rtol=0)
+
     def test_any_memory_layout_will_do(self) -> None:
         a, b = noise(2, 3, 20, 21), noise(2, 3, 20, 21, seed=1)
         strided = a.contiguous(memory_format=torch.channels_last), b.movedim(1, -1).contiguous().movedim(-1, 1)

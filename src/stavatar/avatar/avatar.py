@@ -8,15 +8,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from stavatar.avatar.binding import bind, face_rows
 from stavatar.avatar.gaussians import BoundGaussians
 from stavatar.avatar.network import OffsetNetwork, Static
 from stavatar.avatar.offsets import WIDTHS, Offsets, read_maps, read_offsets
 from stavatar.camera import Camera
 from stavatar.config import Config
 from stavatar.gpu import has_kernels
-from stavatar.head import HeadModel, HeadParameters, PosedHead, face_frames
+from stavatar.head import HeadModel, HeadParameters, PosedHead
 from stavatar.head.uv import UVAtlas
-from stavatar.rotations import axis_angle_to_quaternion, matrix_to_quaternion, quaternion_multiply
 from stavatar.splat import Rasterization, rasterize
 from stavatar.splat.rasterize import Backend
 
@@ -131,11 +131,9 @@ class Avatar(nn.Module):
             soft: add the network's offsets; False is hard binding (eq. 2) alone.
             static: the network's static features, where the caller has kept them.
         """
-        if has_kernels(self.shape.device) and len(self.gaussians) > 0:
-            return self._forward_on_gpu(parameters, soft and self.network is not None, static)
         mesh = self.head(self.shape, parameters)
-        offsets = self.offsets(parameters, mesh, static) if soft and self.network is not None else None
-        return self.bind(mesh, offsets)
+        maps = self.offset_maps(parameters, mesh, static) if soft and self.network is not None else None
+        return self.place(mesh, maps)
 
     def offsets(self, parameters: HeadParameters, mesh: PosedHead, static: Static | None = None) -> Offsets:
         """The network's offsets for B frames."""
@@ -143,12 +141,8 @@ class Avatar(nn.Module):
 
     def offset_maps(self, parameters: HeadParameters, mesh: PosedHead, static: Static | None = None) -> Tensor:
         """The network's raw maps [B, 13, R, R]."""
-        posed = self.config.network.displacement == "posed"
-        return self._maps_of(parameters, mesh.vertices if posed else self._shown_vertices(parameters), static)
-
-    def _maps_of(self, parameters: HeadParameters, shown: Tensor, static: Static | None) -> Tensor:
-        """Raw maps, where UV_disp shows the vertices `shown` [B, V, 3]."""
         assert self.network is not None
+        shown = mesh.vertices if self.config.network.displacement == "posed" else self._shown_vertices(parameters)
         return self.network(
             self._uv_map(shown) - self._reference_map(),
             self.standardise_expression(parameters.expression),
@@ -157,58 +151,36 @@ class Avatar(nn.Module):
             static,
         )
 
+    def place(self, mesh: PosedHead, maps: Tensor | None) -> PosedGaussians:
+        """The Gaussians of B posed heads, with the offsets that raw maps [B, 13, R, R] hold, or hard bound."""
+        if has_kernels(self.shape.device) and len(self.gaussians) > 0:
+            return self._place_on_gpu(mesh, maps)
+        offsets = None if maps is None else read_offsets(maps, self.gaussians.uv, self.config.network)
+        return self.bind(mesh, offsets)
+
     def bind(self, mesh: PosedHead, offsets: Offsets | None) -> PosedGaussians:
         """Carry the Gaussians from their faces into the world (eq. 2), then add offsets (eq. 7)."""
         g = self.gaussians
-        # One gather for all that a face says; its backward pass adds up in one go as well.
-        told = self._told(mesh).index_select(1, g.face)
-        flat_rotation, quaternion, origin, size = told.split([9, 4, 3, 1], -1)
-        rotation = flat_rotation.unflatten(-1, (3, 3))
-        means = origin + size * (rotation @ g.position[..., None])[..., 0]
-        scales = size * g.log_scale.exp()
-        quaternions = quaternion_multiply(quaternion, nn.functional.normalize(g.quaternion, dim=-1))
+        means, quaternions, scales = bind(
+            mesh.vertices, self.head.faces, g, offsets, in_face=self.config.network.offset_frame == "face"
+        )
         count = len(means)
         opacities = g.opacity.expand(count, -1)
         sh_dc = g.sh_dc.expand(count, -1, -1, -1)
         if offsets is not None:
-            shift = offsets.position
-            if self.config.network.offset_frame == "face":
-                shift = (rotation @ shift[..., None])[..., 0]
-            means = means + shift
-            scales = scales * offsets.scale
-            quaternions = quaternion_multiply(axis_angle_to_quaternion(offsets.rotation), quaternions)
             opacities = (opacities + offsets.opacity).clamp(0, 1)
             sh_dc = sh_dc + offsets.color[:, :, None]
         sh = sh_dc if g.sh_rest.shape[1] == 0 else torch.cat([sh_dc, g.sh_rest.expand(count, -1, -1, -1)], 2)
         return PosedGaussians(means, quaternions, scales, opacities, sh, mesh, offsets)
 
-    def _told(self, mesh: PosedHead) -> Tensor:
-        """What each face says to its Gaussians [B, F, 17]: rotation, the same as a quaternion, origin, size."""
-        frames = face_frames(mesh.vertices, self.head.faces)
-        return torch.cat(
-            [frames.rotation.flatten(-2), matrix_to_quaternion(frames.rotation), frames.origin, frames.size[..., None]],
-            -1,
-        )
-
-    def _forward_on_gpu(self, parameters: HeadParameters, soft: bool, static: Static | None) -> PosedGaussians:
-        """:meth:`forward` in few kernels."""
-        if not soft or self.config.network.displacement == "posed":
-            mesh = self.head(self.shape, parameters)
-            return self._bind_on_gpu(mesh, self.offset_maps(parameters, mesh, static) if soft else None)
-        # The head as it is and as UV_disp shows it, posed together.
-        both = self.head(self.shape, HeadParameters.concatenate([parameters, _expression_alone(parameters)]))
-        vertices, shown = both.vertices.chunk(2)
-        mesh = PosedHead(vertices, both.joints[: len(vertices)])
-        return self._bind_on_gpu(mesh, self._maps_of(parameters, shown, static))
-
-    def _bind_on_gpu(self, mesh: PosedHead, maps: Tensor | None) -> PosedGaussians:
-        """:meth:`bind`, with the offsets that raw maps [B, 13, R, R] hold, in one kernel."""
+    def _place_on_gpu(self, mesh: PosedHead, maps: Tensor | None) -> PosedGaussians:
+        """:meth:`place` in one kernel."""
         from stavatar.avatar._binding_triton import Binding
 
         g, config = self.gaussians, self.config.network
         raw = None if maps is None else read_maps(maps, g.uv)
         means, scales, quaternions, opacities, sh, bounded = Binding.apply(
-            self._told(mesh),
+            face_rows(mesh.vertices, self.head.faces),
             g.face,
             g.position,
             g.log_scale,
@@ -231,7 +203,7 @@ class Avatar(nn.Module):
     def _shown_vertices(self, parameters: HeadParameters) -> Tensor:
         """The vertices that UV_pos and UV_disp show: posed, or with the expression alone. [B, V, 3]"""
         if self.config.network.displacement == "expression":
-            parameters = _expression_alone(parameters)
+            return self.head.unposed(self.shape, parameters.expression)
         return self.head(self.shape, parameters).vertices
 
     def _uv_map(self, vertices: Tensor) -> Tensor:
@@ -241,12 +213,6 @@ class Avatar(nn.Module):
     def _reference_map(self) -> Tensor:
         assert self.network is not None
         return self.network.positions[:, :3]  # the Fourier encoding starts with the values themselves
-
-
-def _expression_alone(parameters: HeadParameters) -> HeadParameters:
-    """The same expressions on heads at rest."""
-    still = HeadParameters.zeros(len(parameters), parameters.expression.shape[1], device=parameters.expression.device)
-    return still.replaced(expression=parameters.expression)
 
 
 def pose_condition(parameters: HeadParameters) -> Tensor:

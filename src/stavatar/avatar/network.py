@@ -53,16 +53,20 @@ class SplitConv(nn.Module):
         self.conv = nn.Conv2d(sum(self.inputs), outputs, kernel, padding=kernel // 2)
 
     def forward(self, parts: Series[Tensor]) -> Tensor:
-        weight, padding = self.conv.weight, self.conv.padding
+        kernels = self.conv.weight.split(self.inputs, 1)
+        bias = self.conv.bias
+        assert bias is not None
         total: Tensor | None = None
-        for part, kernel in zip(parts, weight.split(self.inputs, 1), strict=True):
+        # First the conditions, which are few numbers, so that only one pass over the map is theirs.
+        for part, kernel in zip(parts, kernels, strict=True):
             if part.dim() == 2:
-                result = F.linear(part, kernel.sum((2, 3)))[:, :, None, None]
-            else:
-                result = F.conv2d(part, kernel, padding=padding)
-            total = result if total is None else total + result
-        assert total is not None and self.conv.bias is not None
-        return total + self.conv.bias.to(total.dtype)[:, None, None]
+                bias = F.linear(part, kernel.sum((2, 3))) + bias
+        for part, kernel in zip(parts, kernels, strict=True):
+            if part.dim() == 4:
+                result = F.conv2d(part, kernel, padding=self.conv.padding)
+                total = result if total is None else total + result
+        assert total is not None
+        return total + bias.to(total.dtype)[..., None, None]
 
 
 def _double_conv(inputs: int, middle: int, outputs: int) -> nn.Sequential:

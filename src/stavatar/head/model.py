@@ -158,12 +158,8 @@ class HeadModel(nn.Module):
         Returns:
             Vertices and joints in world space.
         """
-        frames = len(parameters)
-        if shape.shape[-1] < self.shape_count:
-            shape = nn.functional.pad(shape, (0, self.shape_count - shape.shape[-1]))
-        shape = shape.expand(frames, -1)
-        offsets = torch.cat([shape, parameters.expression], 1) @ self._basis
-        unposed = self.template + offsets.unflatten(1, (-1, 3))
+        shape = self._whole(shape, len(parameters))
+        unposed = self.unposed(shape, parameters.expression)
         joints = self.joints(shape, parameters.expression)
 
         local = _local_rotations(parameters)
@@ -192,6 +188,20 @@ class HeadModel(nn.Module):
         shift = origin - (rotation @ joints[..., None])[..., 0]
         transforms = torch.cat([rotation, shift[..., None]], -1).flatten(2)  # [B, 5, 12]
         return (self.weights @ transforms).unflatten(-1, (3, 4)), origin
+
+    def unposed(self, shape: Tensor, expression: Tensor) -> Tensor:
+        """Vertices [B, V, 3] before any joint turns: identities [S] or [B, S] with expressions [B, E].
+
+        The same as posing with all other parameters zero, without the skinning that then changes nothing.
+        """
+        offsets = torch.cat([self._whole(shape, len(expression)), expression], 1) @ self._basis
+        return self.template + offsets.unflatten(1, (-1, 3))
+
+    def _whole(self, shape: Tensor, frames: int) -> Tensor:
+        """Identities for every frame, with zeros for those coefficients that were not given: [B, S]."""
+        if shape.shape[-1] < self.shape_count:
+            shape = nn.functional.pad(shape, (0, self.shape_count - shape.shape[-1]))
+        return shape.expand(frames, -1)
 
     def joints(self, shape: Tensor, expression: Tensor) -> Tensor:
         """Joint positions [B, 5, 3] of the unposed head for identities [B, S] and expressions [B, E]."""
