@@ -4,17 +4,25 @@ VENV := .venv
 BIN := $(VENV)/bin
 TORCH ?= torch -c constraints.txt
 
-.PHONY: install demo test test-all lint types bench docs clean
+.PHONY: install demo test test-all lint types docs lock clean
 
 install: $(BIN)/stavatar
 
-# A machine with a GPU keeps the torch that suits it: make install TORCH=torch
-$(BIN)/stavatar: pyproject.toml constraints.txt
+# Everything is checked against the hashes in requirements.lock, but torch, whose builds differ: what it needs besides
+# comes first, so that it finds that there. A machine with a GPU keeps the torch that suits it: make install TORCH=torch
+$(BIN)/stavatar: pyproject.toml requirements.lock constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --no-deps --require-hashes -r requirements.lock
 	$(BIN)/python -m pip install --quiet $(TORCH)
-	$(BIN)/python -m pip install --quiet -e '.[dev]' -c constraints.txt
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation -e .
+	$(BIN)/python -m pip check
 	touch $@
+
+# After constraints.txt or the requirements in pyproject.toml have changed. Its tool stays out of the environment.
+lock: install
+	$(PYTHON) -m venv $(VENV)/lock
+	$(VENV)/lock/bin/python -m pip install --quiet uv
+	$(VENV)/lock/bin/python scripts/lock_requirements.py
 
 demo: install
 	$(BIN)/stavatar assets
@@ -40,7 +48,6 @@ bench: install
 
 # Pages into site/. With npm at hand, diagrams are drawn by a copy of Mermaid; else they are shown as text.
 docs: install
-	$(BIN)/python -m pip install --quiet -e '.[docs]' -c constraints.txt
 	-command -v npm > /dev/null && mkdir -p docs/javascripts && cd docs/javascripts && \
 		tar -xzOf "$$(npm pack --silent mermaid@11)" package/dist/mermaid.min.js > mermaid.min.js && rm -f mermaid-*.tgz
 	$(BIN)/mkdocs build --strict

@@ -17,6 +17,7 @@ import typer
 from pymdownx.superfences import fence_code_format
 from typer.cli import get_docs_for_click
 
+import dependency_licences
 from stavatar import assets, cli, config
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -77,6 +78,11 @@ def models() -> str:
     return "\n".join(rows)
 
 
+def dependencies() -> str:
+    """A table of all packages that stavatar needs, and their licences."""
+    return dependency_licences.table()
+
+
 def density_protocol() -> str:
     """The source of what training asks of a density strategy."""
     from stavatar.density import DensityControl
@@ -121,6 +127,7 @@ def results() -> str:
 
 MAKERS = {
     "commands": commands,
+    "dependencies": dependencies,
     "density_protocol": density_protocol,
     "estimate": estimate,
     "examples": examples,

@@ -3,16 +3,21 @@
 import copy
 import dataclasses
 import itertools
+import os
+import threading
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
 from stavatar import assets
+from stavatar.capture import live as live_capture
 from stavatar.capture.live import FaceReader, LiveFace, live_pictures
 from stavatar.capture.video import write_video
 from stavatar.drive import Retargeter, Retargeting
+from stavatar.drive import live as live_drive
 from stavatar.drive.filters import OneEuro
 from stavatar.drive.live import CALIBRATION_SECONDS, LiveDriver, LiveRetargeter
 from stavatar.errors import InputError
@@ -100,6 +105,104 @@ def test_a_file_plays_at_its_own_speed_and_starts_again(tmp_path):
     assert time.monotonic() - begin > 0.45
     repeated = [np.abs(picture.rgb.astype(int) - pictures[0].rgb).mean() for picture in pictures[5:]]
     assert min(repeated) < 0.1, "the first picture comes again"
+
+
+class Camera:
+    """In place of cv2's: plugged in or not, and with a file handle for as long as it is open."""
+
+    plugged = True
+    handles = 0
+
+    def __init__(self, number):
+        self._file = Path(os.devnull).open() if Camera.plugged else None  # noqa: SIM115
+        Camera.handles += self._file is not None
+
+    def isOpened(self):
+        return self._file is not None
+
+    def set(self, setting, value):
+        return True
+
+    def read(self):
+        time.sleep(0.002)
+        return (True, np.zeros((8, 8, 3), np.uint8)) if self._file and Camera.plugged else (False, None)
+
+    def release(self):
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+            Camera.handles -= 1
+
+
+class Reader:
+    """In place of the landmarker: sees the same face in every picture."""
+
+    def __init__(self, names):
+        self._names = names
+
+    def read(self, picture):
+        return face(self._names, picture.seconds)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        pass
+
+
+def open_handles():
+    folder = Path("/proc/self/fd")
+    return len(list(folder.iterdir())) if folder.exists() else 0
+
+
+def wait_until(true, seconds=20.0):
+    deadline = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < deadline, "it never came true"
+        time.sleep(0.005)
+
+
+def test_a_camera_that_is_unplugged_is_waited_for(small_motion, head, names, monkeypatch, capsys):
+    monkeypatch.setattr(live_capture.cv2, "VideoCapture", Camera)
+    monkeypatch.setattr(live_capture, "_AGAIN", 0.01)
+    monkeypatch.setattr(live_drive, "FaceReader", lambda: Reader(names))
+    monkeypatch.setattr(Camera, "plugged", True)
+    threads, handles = threading.active_count(), open_handles()
+    driver = LiveDriver("0", Retargeter(small_motion, head))
+    try:
+        for _ in range(5):
+            wait_until(lambda: driver.latest is not None and not driver.waiting)
+            Camera.plugged = False
+            wait_until(lambda: driver.waiting)
+            last = driver.latest
+            assert Camera.handles == 0, "the camera that went away is let go"
+            time.sleep(0.05)
+            assert driver.latest is last, "driving pauses"
+            assert driver.failure is None
+            Camera.plugged = True
+            wait_until(lambda: driver.latest is not last)  # noqa: B023
+        assert Camera.handles == 1
+        assert threading.active_count() == threads + 1
+    finally:
+        driver.close()
+    assert Camera.handles == 0
+    assert (threading.active_count(), open_handles()) == (threads, handles)
+    told = capsys.readouterr().err
+    assert told.count("camera 0 gives no pictures: plug it in again, and driving goes on") == 5
+    assert told.count("camera 0 is back") == 5
+
+
+def test_closing_while_the_camera_is_away_ends_the_wait(small_motion, head, names, monkeypatch):
+    monkeypatch.setattr(live_capture.cv2, "VideoCapture", Camera)
+    monkeypatch.setattr(live_capture, "_AGAIN", 0.01)
+    monkeypatch.setattr(live_drive, "FaceReader", lambda: Reader(names))
+    monkeypatch.setattr(Camera, "plugged", True)
+    driver = LiveDriver("0", Retargeter(small_motion, head))
+    Camera.plugged = False
+    wait_until(lambda: driver.waiting)
+    driver.close()
+    assert Camera.handles == 0
+    assert not driver._thread.is_alive()
 
 
 @pytest.mark.slow

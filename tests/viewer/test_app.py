@@ -1,6 +1,7 @@
 """The viewer's server, without a browser and with one."""
 
 import dataclasses
+import re
 import threading
 import time
 
@@ -15,6 +16,9 @@ from stavatar.viewer.app import Viewer
 from stavatar.viewer.scene import Scene
 
 pytest.importorskip("viser", reason="the extra `viewer` is not installed")
+
+from scripted_browser import camera, open_page, pack, setting
+from stavatar.viewer import guard
 
 
 @pytest.fixture
@@ -54,6 +58,13 @@ def looking(viewer):
 @dataclasses.dataclass
 class Click:
     client_id: int = 7
+
+
+def wait_until(true, seconds=20.0):
+    deadline = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < deadline, "it never came true"
+        time.sleep(0.01)
 
 
 def test_a_picture_is_sent_when_something_changed_and_only_then(viewer, looking):
@@ -118,6 +129,79 @@ def test_the_sliders_go_back_to_zero(viewer):
     assert viewer.controls.look().expression == ()
 
 
+HOSTILE = (1e6, -1e6, 0, 0.5, True, "", "nan", "inf", "rest", [], [1e6] * 4, [-5.0], [0.0, 0.0, 999.0], ["a", 1, 2])
+
+
+def test_no_value_of_a_widget_ends_the_viewer(viewer, looking, monkeypatch, caplog):
+    """A browser may send any value for any widget; what it does not offer changes nothing."""
+    monkeypatch.setattr(guard, "MESSAGES_PER_SECOND", 1e9)
+    widgets = viewer._server.gui._gui_input_handle_from_uuid
+    assert len(widgets) > 65
+    kinds = {uuid: type(widget.value) for uuid, widget in widgets.items()}
+    with open_page(viewer.url, close_timeout=0.1) as page:  # which reads nothing
+        for number, value in enumerate(HOSTILE, 1):
+            page.send(pack(camera()))
+            for uuid in widgets:
+                page.send(pack(setting(uuid, value)))
+            page.send(pack(camera(fov=number / 20)))  # when this has arrived, all before have
+            wait_until(lambda: _views(viewer) == [number / 20])  # noqa: B023
+            look = viewer.controls.look()
+            if value == 0.5:
+                assert dict(look.expression)["jawOpen"] == 0.5, "what a slider does offer is taken"
+            assert all(-1 <= score <= 1 for _, score in look.expression)
+            assert all(abs(angle) <= 30 for angle in (*look.neck, *look.gaze, *look.jaw))
+            assert len(look.background) == 3 and min(look.background) >= 0 and max(look.background) <= 1
+            assert 128 <= viewer.controls.height.value <= 1024
+            viewer._orders.queue.clear()  # of screenshots: buttons are widgets as well
+            viewer.step()
+    assert {uuid: type(widget.value) for uuid, widget in widgets.items()} == kinds
+    assert looking.handle.pictures
+    assert caplog.records == []
+
+
+def _views(viewer):
+    return [client.pose[2] for number, client in viewer._clients.items() if number != 7 and client.pose is not None]
+
+
+def test_what_widgets_offer(viewer):
+    controls = viewer.controls
+
+    def offered(widget, *values):
+        return [value for value in values if controls.offer(widget._impl.uuid, value)]
+
+    assert offered(controls.height, 128.0, 512.0, 1024.0, 127.0, 1025.0, "512", True, [512.0]) == [128.0, 512.0, 1024.0]
+    assert offered(controls.play, True, False, 1.0, "yes") == [True, False]
+    assert offered(controls._base, "rest", "recorded motion", "camera", "neutral", True) == ["rest", "recorded motion"]
+    assert offered(controls._background, [0.0, 9.0, 255.0], [0.0, 9.0], [0.0, 9.0, 256.0], "red") == [[0.0, 9.0, 255.0]]
+    assert offered(controls.turntable, True, "x") == [True]
+    assert not controls.offer("nobody", 1.0)
+
+
+def test_clicks_do_not_pile_up(viewer, looking, tmp_path):
+    for _ in range(1000):
+        viewer._order(Click(), viewer._take_screenshot)
+    assert viewer._orders.qsize() == 4
+    viewer.step()
+    assert len(list((tmp_path / "pictures").iterdir())) == 4
+    viewer._order(Click(), viewer._take_screenshot)
+    assert viewer._orders.qsize() == 1, "those that were carried out count no more"
+
+
+def test_a_camera_that_went_away_is_shown(viewer, looking):
+    class Camera:
+        failure, latest, waiting = None, None, True
+
+        def close(self):
+            pass
+
+    viewer._live = Camera()
+    viewer.step()
+    assert "plug it in" in viewer.controls._status.content
+    viewer._live.waiting = False
+    viewer.step()
+    assert "plug it in" not in viewer.controls._status.content
+
+
 def test_the_embedded_head_has_no_jaw_sliders(viewer):
     assert viewer.controls._jaw == []
 
@@ -138,10 +222,13 @@ def test_serving_to_others_is_warned_of(small_avatar_folder, monkeypatch, capsys
     opened = []
     monkeypatch.setattr(app.webbrowser, "open", opened.append)
     app.serve([small_avatar_folder], host="0.0.0.0", port=0, device=torch.device("cpu"))
-    assert "it asks for no password" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert "the viewer is open to other machines" in told
+    assert "from other machines: http://" in told
     assert len(opened) == 1
+    assert re.fullmatch(r"http://127\.0\.0\.1:\d+/[\w-]{24}/", opened[0]), "the browser is given the token"
     app.serve([small_avatar_folder], port=0, open_browser=False, device=torch.device("cpu"))
-    assert "password" not in capsys.readouterr().err
+    assert "other machines" not in capsys.readouterr().err
     assert len(opened) == 1
 
 

@@ -176,4 +176,5 @@ def _reason(trial: Trial, status: int) -> str:
 
 
 def _command(trial: Trial, device: torch.device) -> list[str]:
-    return [sys.executable, "-m", "stavatar.ablation.worker", str(trial.folder), device.type]
+    # A whole path, since a name may begin like an option.
+    return [sys.executable, "-m", "stavatar.ablation.worker", str(trial.folder.resolve()), device.type]

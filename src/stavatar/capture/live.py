@@ -18,6 +18,7 @@ from stavatar.capture.landmarks import open_landmarker
 from stavatar.capture.video import open_source
 from stavatar.errors import InputError
 
+_AGAIN = 1.0  # seconds between attempts to open a camera that went away
 _LATE = 0.1  # seconds after which a picture of a file is old news
 _SELDOM = 0.25  # seconds between pictures where all of them are late
 
@@ -47,35 +48,51 @@ class LiveFace:
     head: np.ndarray
 
 
-def live_pictures(camera: str) -> Generator[LivePicture, None, None]:
+def live_pictures(camera: str) -> Generator[LivePicture | None, None, None]:
     """Pictures of the camera numbered `camera`, or of the file of that name, again and again from its start.
 
     A file is played at its own speed: pictures whose time has passed before they are asked for are left out, as a
-    camera would. The camera is free again when the iterator is closed.
+    camera would. A camera that stops giving pictures, because it was unplugged, say, is waited for: None comes every
+    second until it is back. The camera is free again when the iterator is closed.
 
     Raises:
-        InputError: there is no such camera or file, or it stops giving pictures.
+        InputError: there is no such camera or file, or the file gives no pictures.
     """
     return _device(int(camera)) if camera.isdecimal() else _file(Path(camera))
 
 
-def _device(number: int) -> Generator[LivePicture, None, None]:
+def _device(number: int) -> Generator[LivePicture | None, None, None]:
+    device = _opened(number)
+    if device is None:
+        raise InputError(
+            f"there is no camera {number} that can be opened: plug one in, allow its use, or name another number "
+            "or a video file with --camera"
+        )
+    try:
+        while True:
+            taken, bgr = device.read() if device is not None else (False, np.empty(0))
+            if taken:
+                yield LivePicture(time.monotonic(), cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB))
+                continue
+            if device is not None:
+                device.release()
+            device = None
+            yield None
+            time.sleep(_AGAIN)
+            device = _opened(number)
+    finally:
+        if device is not None:
+            device.release()
+
+
+def _opened(number: int) -> cv2.VideoCapture | None:
     with native_messages_hidden():
         device = cv2.VideoCapture(number)
-    try:
-        if not device.isOpened():
-            raise InputError(
-                f"there is no camera {number} that can be opened: plug one in, allow its use, or name another number "
-                "or a video file with --camera"
-            )
-        device.set(cv2.CAP_PROP_BUFFERSIZE, 1)  # old pictures are of no use
-        while True:
-            taken, bgr = device.read()
-            if not taken:
-                raise InputError(f"camera {number} stopped giving pictures")
-            yield LivePicture(time.monotonic(), cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB))
-    finally:
+    if not device.isOpened():
         device.release()
+        return None
+    device.set(cv2.CAP_PROP_BUFFERSIZE, 1)  # old pictures are of no use
+    return device
 
 
 def _file(path: Path) -> Generator[LivePicture, None, None]:

@@ -111,13 +111,14 @@ def export_web(
 ) -> None:
     """A static page that plays the avatar in any browser with WebGL 2; says how large it is and what was lost.
 
-    Examples: [bold]stavatar export web out/ -o site/[/], then [bold]python -m http.server -d site/[/];
+    Examples: [bold]stavatar export web out/ -o site/[/], then [bold]python -m http.server -b 127.0.0.1 -d site/[/];
     [bold]stavatar export web out/ -o me.html[/] for one file that opens with a double click.
     """
     from stavatar import export, pipeline
 
     measured = export.export_web(avatar, out, rank=rank, frames=frames, device=pipeline.choose_device(device))
-    how = "open it in a browser" if out.suffix.lower() == ".html" else f"see it with `python -m http.server -d {out}`"
+    server = f"python -m http.server -b 127.0.0.1 -d {out}"
+    how = "open it in a browser" if out.suffix.lower() == ".html" else f"see it with `{server}`"
     say(f"player: {out} ({measured['megabytes']:.2f} MB; {how})")
     told = f"{measured['psnr_to_full_model']:.2f} dB PSNR to the full model on {measured['frames']} frames"
     if "psnr_lost" in measured:

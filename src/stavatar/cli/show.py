@@ -162,9 +162,7 @@ def view(
         list[Path], typer.Argument(readable=False, help="Avatar folders or runs; several stand side by side.")
     ],
     port: Annotated[int, typer.Option(help="Port to serve at; 0 takes any free one.", min=0, max=65535)] = 8080,
-    host: Annotated[str, typer.Option(help="Address to serve at; others than this machine's let others in.")] = (
-        "127.0.0.1"
-    ),
+    host: Annotated[str, typer.Option(help="Address to serve at; 0.0.0.0 lets other machines in.")] = ("127.0.0.1"),
     browser: Annotated[bool, typer.Option(help="Open the viewer in the browser.")] = True,
     out: Annotated[
         Path, typer.Option("--out", "-o", readable=False, help="Folder for screenshots and turntables.")

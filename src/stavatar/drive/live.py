@@ -17,6 +17,7 @@ from stavatar.drive.rest import Rest
 from stavatar.drive.retarget import Retargeter, mean_rotation
 from stavatar.errors import StavatarError
 from stavatar.head import HeadParameters
+from stavatar.progress import remark, warn
 
 CALIBRATION_SECONDS = 2.0
 """How long the face is watched, relaxed, to learn what its rest is."""
@@ -85,6 +86,8 @@ class LiveRetargeter:
 class LiveDriver:
     """Watches a camera in a thread of its own and keeps the newest frame.
 
+    A camera that stops giving pictures is told about and waited for; until then the newest frame stays what it was.
+
     Args:
         camera: number of a camera, or a video file in its place.
         retarget: of the avatar that is driven.
@@ -97,10 +100,13 @@ class LiveDriver:
     def __init__(self, camera: str, retarget: Retargeter) -> None:
         self.latest: LiveFrame | None = None
         self.failure: StavatarError | None = None
+        self.waiting = False
+        """Whether the camera gives no pictures at present."""
+        self._camera = camera
         self._retarget = LiveRetargeter(retarget)
         self._pictures = live_pictures(camera)
-        self._reader = FaceReader()
         first = next(self._pictures)  # so that a missing camera is told at once
+        self._reader = FaceReader()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._watch, args=(first,), name="camera", daemon=True)
         self._thread.start()
@@ -118,17 +124,26 @@ class LiveDriver:
         self._stop.set()
         self._thread.join()
 
-    def _watch(self, first: LivePicture) -> None:
+    def _watch(self, first: LivePicture | None) -> None:
         try:
             with closing(self._pictures), self._reader as reader:
                 for picture in chain([first], self._pictures):
                     if self._stop.is_set():
                         return
-                    face = reader.read(picture)
+                    self._note(picture is None)
+                    face = None if picture is None else reader.read(picture)
                     if face is not None:
                         self.latest = self._retarget.follow(face)
         except StavatarError as error:
             self.failure = error
+
+    def _note(self, waiting: bool) -> None:
+        """Tell the user when the camera goes away, and when it is back."""
+        if waiting and not self.waiting:
+            warn(f"camera {self._camera} gives no pictures: plug it in again, and driving goes on")
+        if self.waiting and not waiting:
+            remark(f"camera {self._camera} is back")
+        self.waiting = waiting
 
 
 def _driver(faces: list[LiveFace]) -> Driver:

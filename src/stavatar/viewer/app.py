@@ -20,10 +20,11 @@ import torch
 from stavatar.camera import Camera
 from stavatar.capture import write_video
 from stavatar.drive import Retargeter, Retargeting
-from stavatar.drive.live import LiveDriver
+from stavatar.drive.live import LiveDriver, LiveFrame
 from stavatar.errors import InputError
 from stavatar.progress import remark, warn
 from stavatar.rendering import save_image
+from stavatar.viewer.address import listen
 from stavatar.viewer.controls import Controls
 from stavatar.viewer.look import Look
 from stavatar.viewer.pace import Pace
@@ -36,9 +37,9 @@ STILL_SECONDS = 0.3
 """After so long without a change the picture is drawn at its full size."""
 
 _TELL_SECONDS = 0.5  # between lines about pictures in motion
+_MOST_ORDERS = 4  # of one browser, waiting at a time
 _WIDEST = 3.0  # of a picture, in heights
 _TURNTABLE_FPS = 25
-_LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
 def serve(
@@ -56,7 +57,8 @@ def serve(
 
     Args:
         avatars: folders of avatars or runs; several stand side by side.
-        host, port: where to serve.
+        host: address or name to serve at; others than this machine's own let other machines in.
+        port: the port, or the next one that is free.
         open_browser: open the page.
         pictures: folder for screenshots and turntables, made when the first is taken.
         camera: number of a camera (or a video file) that drives the first avatar.
@@ -64,7 +66,8 @@ def serve(
         device: where to draw.
 
     Raises:
-        InputError: viser is not installed, an avatar is damaged, or there is no such camera.
+        InputError: viser is not installed, an avatar is damaged, nothing can be served at `host`, or there is no such
+            camera.
     """
     scene = Scene(avatars, device)
     live = None
@@ -73,9 +76,13 @@ def serve(
         live = LiveDriver(camera, Retargeter(lead.motion, lead.head, options))
     viewer = Viewer(scene, host=host, port=port, pictures=pictures, live=live)
     try:
-        if host not in _LOOPBACK:
-            warn(f"the viewer is open to whoever reaches {host}: it asks for no password")
         remark(f"viewer: {viewer.url}  (Ctrl+C ends it)")
+        if viewer.address.exposed:
+            remark(f"from other machines: {viewer.guard.url_elsewhere}")
+            warn(
+                "the viewer is open to other machines: whoever has that address sees the avatar and can take pictures "
+                "of it; nothing is encrypted, so keep to networks that you trust"
+            )
         if open_browser:
             webbrowser.open(viewer.url)
         viewer.run()
@@ -87,12 +94,13 @@ def serve(
 
 @dataclass
 class _Client:
-    """One browser: its handle, its camera, and what it was shown last."""
+    """One browser: its handle, its camera, what it was shown last, and how many orders of it wait."""
 
     handle: Any
     pose: tuple[np.ndarray, np.ndarray, float, float] | None = None  # position, wxyz, fov, aspect
     moved: float = 0.0
     shown: tuple[object, ...] = ()
+    waiting: int = 0
     pace: Pace = field(default_factory=Pace)
 
     def camera(self, height: int) -> Camera:
@@ -112,11 +120,13 @@ class Viewer:
         live: a camera that drives the first avatar; closed with the viewer.
 
     Raises:
-        InputError: viser is not installed.
+        InputError: viser is not installed, or nothing can be served there.
     """
 
     def __init__(self, scene: Scene, *, host: str, port: int, pictures: Path, live: LiveDriver | None = None) -> None:
-        viser = _viser()
+        _require_viser()
+        from stavatar.viewer.guard import Guard, start_server
+
         self.scene = scene
         self._pictures = pictures
         self._live = live
@@ -128,8 +138,11 @@ class Viewer:
         self._played_at: float | None = None
         self._position = 0.0  # in frames, while playing
         self._told_at = 0.0
-        with redirect_stdout(io.StringIO()):  # its own banner: we say where we are ourselves
-            self._server = viser.ViserServer(host=host, port=port, label="stavatar", verbose=False)
+        self._told_waiting = False
+        self._drawn = ""
+        self.address = listen(host, port)
+        self.guard = Guard(self.address)
+        self._server = start_server(self.guard, label="stavatar")
         self._server.gui.configure_theme(show_share_button=False, show_logo=False)
         self._server.gui.main_panel.dock_right()
         self._server.scene.set_up_direction("+y")
@@ -138,16 +151,18 @@ class Viewer:
         scene.draw(Look(), camera_at(position, np.array([1.0, 0.0, 0.0, 0.0]), home.fov, 16, 16))  # compiles what draws
         home.position, home.look_at, home.up = position, target, np.array([0.0, 1.0, 0.0])
         self.controls = Controls(self._server, scene, live is not None, self._note_change)
+        self.guard.offered = self.controls.offer
         self.controls.screenshot.on_click(lambda event: self._order(event, self._take_screenshot))
         self.controls.turntable.on_click(lambda event: self._order(event, self._take_turntable))
         if live is not None:
             self.controls.calibrate.on_click(lambda _: live.calibrate())
         self._server.on_client_connect(self._greet)
-        self._server.on_client_disconnect(lambda handle: self._clients.pop(handle.client_id, None))
+        self._server.on_client_disconnect(self._forget)
 
     @property
     def url(self) -> str:
-        return f"http://{self._server.get_host()}:{self._server.get_port()}"
+        """For a browser on this machine, with the token that lets it in."""
+        return self.guard.url
 
     def run(self) -> None:
         """Draw whatever has to be drawn until :meth:`close` is called."""
@@ -170,9 +185,7 @@ class Viewer:
         while not self._orders.empty():
             self._orders.get()()
         self._play()
-        if self._live is not None and self._live.failure is not None:
-            raise self._live.failure
-        frame = self._live.latest if self._live is not None else None
+        frame = self._seen()
         look = self.controls.look()
         live = frame.parameters if frame is not None and look.base == "camera" else None
         for client in list(self._clients.values()):
@@ -190,11 +203,25 @@ class Viewer:
             if moving:
                 client.pace.took(height, time.monotonic() - posed)
             took = time.monotonic() - now
+            if client.handle.client_id not in self._clients:
+                continue  # it left meanwhile
             client.handle.scene.set_background_image(picture, format="jpeg", jpeg_quality=70 if moving else 92)
             client.shown = wanted
             latency = None if live is None or frame is None else time.monotonic() - frame.seconds
             if not moving or time.monotonic() - self._told_at > _TELL_SECONDS:
-                self._tell(picture, took, latency)
+                width = picture.shape[1]
+                self._tell(f"{width} x {height} pixels, drawn in {1000 * took:.0f} ms", latency)
+
+    def _seen(self) -> LiveFrame | None:
+        """What the camera saw last. That it sees nothing is shown as well."""
+        if self._live is None:
+            return None
+        if self._live.failure is not None:
+            raise self._live.failure
+        if self._live.waiting != self._told_waiting:
+            self._told_waiting = self._live.waiting
+            self._tell(self._drawn, None)
+        return self._live.latest
 
     def _patience(self) -> float:
         """Seconds until the next round is due without a change: soon while something plays or waits for full size."""
@@ -218,26 +245,34 @@ class Viewer:
         if self.controls.frame.value != int(self._position):
             self.controls.frame.value = int(self._position)
 
-    def _greet(self, handle: viser.ClientHandle) -> None:
+    # Coroutines run one after the other, in the order in which things happened. Functions would run in threads, and a
+    # browser that leaves at once might be forgotten before it is greeted, and so be drawn for ever after.
+
+    async def _greet(self, handle: viser.ClientHandle) -> None:
         client = self._clients[handle.client_id] = _Client(handle)
 
         @handle.camera.on_update
-        def _(camera: viser.CameraHandle) -> None:
+        async def _(camera: viser.CameraHandle) -> None:
             client.pose = np.array(camera.position), np.array(camera.wxyz), float(camera.fov), float(camera.aspect)
             client.moved = time.monotonic()
             self._wake.set()
+
+    async def _forget(self, handle: viser.ClientHandle) -> None:
+        self._clients.pop(handle.client_id, None)
 
     def _note_change(self) -> None:
         self._changed_at = time.monotonic()
         self._wake.set()
 
-    def _tell(self, picture: np.ndarray, took: float, latency: float | None) -> None:
-        self._told_at = time.monotonic()
-        height, width = picture.shape[:2]
-        status = f"{width} x {height} pixels, drawn in {1000 * took:.0f} ms"
+    def _tell(self, drawn: str, latency: float | None) -> None:
+        """Show how a picture was drawn, and how the camera does."""
+        self._told_at, self._drawn = time.monotonic(), drawn
+        status = drawn
         if latency is not None and self._live is not None:
             status += f"\n\n{1000 * latency:.0f} ms from camera to picture"
             status += "" if self._live.calibrated else "; learning your rest: look relaxed into the camera"
+        if self._told_waiting:
+            status += "\n\nthe camera gives no pictures: plug it in again"
         self.controls.tell(status)
 
     # --------------------------------------------------------------------------------------------------- pictures
@@ -245,10 +280,12 @@ class Viewer:
     def _order(self, event: viser.GuiEvent, work: Callable[[_Client], Path]) -> None:
         """Have the drawing loop make a picture for the browser that asked, which is then told its name."""
         client = self._clients.get(event.client_id) if event.client_id is not None else None
-        if client is None or client.pose is None:
+        if client is None or client.pose is None or client.waiting >= _MOST_ORDERS:
             return
+        client.waiting += 1
 
         def carry_out() -> None:
+            client.waiting -= 1
             try:
                 path = work(client)
             except InputError as error:
@@ -304,9 +341,8 @@ def _same(shown: tuple[Any, ...], wanted: tuple[Any, ...]) -> bool:
     return bool(shown[0] == look and shown[1] is live and shown[2] is pose and shown[3] == height)
 
 
-def _viser() -> Any:
+def _require_viser() -> None:
     try:
-        import viser
+        import viser  # noqa: F401
     except ImportError as error:
         raise InputError("the viewer needs viser: pip install 'stavatar[viewer]'") from error
-    return viser

@@ -33,6 +33,7 @@ class Controls:
     def __init__(self, server: viser.ViserServer, scene: Scene, live: bool, changed: Callable[[], None]) -> None:
         self._scene = scene
         self._changed = changed
+        self._widgets: dict[str, Any] = {}
         gui = server.gui
         tabs = gui.add_tab_group()
         with tabs.add_tab("Motion"):
@@ -42,8 +43,8 @@ class Controls:
             self.play = self._watch(gui.add_checkbox("play", False))
             self.speed = self._watch(gui.add_slider("speed", 0.1, 2.0, 0.1, 1.0))
             self.frame = self._watch(gui.add_slider("frame", 0, max(1, len(scene) - 1), 1, 0))
-            self.calibrate = gui.add_button(
-                "learn my rest again", visible=live, hint="Look relaxed into the camera for two seconds"
+            self.calibrate = self._add(
+                gui.add_button("learn my rest again", visible=live, hint="Look relaxed into the camera for two seconds")
             )
             self._strip = None
             if scene.clusters is not None:
@@ -51,7 +52,7 @@ class Controls:
                 self._strip = gui.add_image(strip, label="clusters of frames", format="png")
             self._status = gui.add_markdown("")
         with tabs.add_tab("Face"):
-            self.reset = gui.add_button("all sliders to zero")
+            self.reset = self._add(gui.add_button("all sliders to zero"))
             self._expressions = self._expression_sliders(gui)
             self._jaw: list[Any] = []
             with gui.add_folder("joints, degrees", expand_by_default=False):
@@ -70,10 +71,10 @@ class Controls:
         with tabs.add_tab("Picture"):
             self.height = self._watch(gui.add_slider("height, pixels", 128, 1024, 32, 512, hint="At rest"))
             self.adapt = self._watch(gui.add_checkbox("fewer while moving", True, hint="So that movement is fluid"))
-            self.screenshot = gui.add_button("screenshot")
-            self.turn = gui.add_slider("turn, degrees", 30, 360, 10, 90)
-            self.seconds = gui.add_slider("turn, seconds", 2, 20, 1, 6)
-            self.turntable = gui.add_button("turntable to mp4")
+            self.screenshot = self._add(gui.add_button("screenshot"))
+            self.turn = self._add(gui.add_slider("turn, degrees", 30, 360, 10, 90))
+            self.seconds = self._add(gui.add_slider("turn, seconds", 2, 20, 1, 6))
+            self.turntable = self._add(gui.add_button("turntable to mp4"))
 
     def look(self) -> Look:
         """The state of all widgets."""
@@ -120,6 +121,29 @@ class Controls:
         for slider in (*self._expressions.values(), *self._jaw, *self._gaze, *self._neck):
             slider.value = 0.0
 
-    def _watch(self, handle: Any) -> Any:
-        handle.on_update(lambda _: self._changed())
+    def offer(self, uuid: str, value: object) -> bool:
+        """Whether a widget can be set to a value by its own means: browsers may send anything for any widget."""
+        return uuid in self._widgets and _offers(self._widgets[uuid], value)
+
+    def _add(self, handle: Any) -> Any:
+        self._widgets[handle._impl.uuid] = handle
         return handle
+
+    def _watch(self, handle: Any) -> Any:
+        # A coroutine: functions would wait for a thread, as many of them as a browser sends changes.
+        async def changed(_: Any) -> None:
+            self._changed()
+
+        handle.on_update(changed)
+        return self._add(handle)
+
+
+def _offers(widget: Any, value: object) -> bool:
+    """What a widget holds tells what it is: a checkbox or button, a dropdown, a colour, or a slider."""
+    if isinstance(widget.value, bool):
+        return isinstance(value, bool)
+    if isinstance(widget.value, str):
+        return value in widget.options
+    if isinstance(widget.value, tuple):
+        return isinstance(value, list) and len(value) == 3 and all(0 <= part <= 255 for part in value)
+    return isinstance(value, float) and widget.min <= value <= widget.max
