@@ -25,6 +25,7 @@ ALLOWED: dict[str, set[str]] = {
     "config": {"errors", "files"},
     "assets": {"errors", "files", "progress"},
     "mesh": {"camera"},
+    "gpu": set(),
     # what is posed, what is drawn, what was seen
     "head": {"arrays", "assets", "errors", "files", "rotations"},
     "splat": {"camera", "errors", "rotations"},
@@ -35,14 +36,14 @@ ALLOWED: dict[str, set[str]] = {
     "embedding": {"assets", "camera", "errors", "files", "head", "mesh", "synth"},
     "tracking": {"block_solver", "camera", "capture", "errors", "head", "progress", "rotations", "sequence"},
     # sequence in, avatar out
-    "avatar": {"camera", "config", "errors", "files", "head", "mesh", "rotations", "splat"},
+    "avatar": {"camera", "config", "errors", "files", "gpu", "head", "mesh", "rotations", "splat"},
     "density": {"avatar", "config", "head", "rotations", "splat"},
     "alignment": {"avatar", "block_solver", "camera", "head", "progress", "sequence", "splat"},
     # The losses stand below evaluation, whose SSIM they define, though they lie in training's folder.
-    "training.losses": set(),
+    "training.losses": {"gpu"},
     "evaluation": {
         *("assets", "avatar", "camera", "capture", "errors", "files", "head", "mesh", "progress", "sequence"),
-        "training.losses",
+        *("gpu", "training.losses"),
     },
     "training": {
         *("alignment", "avatar", "camera", "config", "density", "errors", "evaluation", "files", "head", "mesh"),

@@ -201,8 +201,12 @@ class TrainingConfig:
     batch: int = 1  # frames per step
     network_start: float = 0.0  # fraction of training before the offset network joins in
     seed: int = 0
-    graphs: bool = True  # on a GPU, replay network and perceptual loss as CUDA graphs
-    precision: Literal["bf16", "fp32"] = "bf16"  # of their convolutions there; weights and results stay in float32
+    # How the rates of Gaussians and network grow with `batch`: by its root (and Adam's moments forget sooner), as it
+    # does, or not at all. Poses keep theirs: each frame has its own.
+    batch_rates: Literal["sqrt", "linear", "same"] = "sqrt"
+    frames: Literal["auto", "device", "host"] = "auto"  # pictures wait on the GPU, or in memory until they are due
+    graphs: bool = True  # on a GPU, replay whole steps as CUDA graphs
+    precision: Literal["bf16", "fp32"] = "bf16"  # of convolutions there; weights and results stay in float32
     # Adam's learning rates.
     lr_network: float = 1e-4
     lr_position: float = 5e-3
@@ -213,7 +217,7 @@ class TrainingConfig:
     lr_rotation: float = 1e-3
     decay: float = 1.0  # all rates but the position's end at this factor of their start
     decay_start: float = 0.3  # fraction of training at which that decay begins
-    sh_interval: int = 1000  # steps between increases of the SH degree
+    sh_interval: int = 1000  # frames seen between increases of the SH degree
     # Weights of the loss parts (eq. 12 to 14).
     ssim: float = 0.2  # lambda 1
     lpips: float = 0.05  # lambda 2

@@ -1,5 +1,6 @@
 """Binding Gaussians to a head, and keeping avatars on disk."""
 
+import copy
 import dataclasses
 
 import pytest
@@ -180,3 +181,42 @@ def test_a_damaged_avatar_is_named(avatar, small_sequence, tmp_path, fault, comp
         tensors.write_bytes(tensors.read_bytes()[:1000])
     with pytest.raises(InputError, match=complaint):
         load_avatar(tmp_path)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
+@pytest.mark.parametrize("soft", [True, False])
+@pytest.mark.parametrize("frame", ["world", "face"])
+def test_on_a_gpu_one_kernel_binds_as_the_operations_do(small_avatar, small_motion, soft, frame):
+
+    avatar = copy.deepcopy(small_avatar).cuda().requires_grad_()
+    settings = dataclasses.replace(avatar.config.network, offset_frame=frame)
+    avatar.config = dataclasses.replace(avatar.config, network=settings)
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for name in avatar.gaussians.PARAMETERS:
+            value = getattr(avatar.gaussians, name)
+            value += 0.3 * torch.randn(value.shape, generator=generator).cuda()
+    results = []
+    for fast in (False, True):
+        rows = small_motion.parameters[[1, 4, 7]].to("cuda").map(lambda value: value.clone().requires_grad_())
+        if fast:
+            posed = avatar(rows, soft=soft)
+        else:
+            mesh = avatar.head(avatar.shape, rows)
+            posed = avatar.bind(mesh, avatar.offsets(rows, mesh) if soft else None)
+        told = [posed.means, posed.quaternions, posed.scales, posed.opacities, posed.sh]
+        if posed.offsets is not None:
+            told += [getattr(posed.offsets, item.name) for item in dataclasses.fields(posed.offsets)]
+        leaves = {**dict(avatar.named_parameters()), **dict(rows.items())}
+        weights = torch.Generator().manual_seed(1)
+        total = sum((value * torch.randn(value.shape, generator=weights).cuda()).sum() for value in told)
+        gradients = torch.autograd.grad(total, list(leaves.values()), allow_unused=True)
+        results.append((told, dict(zip(leaves, gradients, strict=True))))
+    (true_values, true_gradients), (values, gradients) = results
+    for value, truth in zip(values, true_values, strict=True):
+        torch.testing.assert_close(value, truth, rtol=1e-4, atol=1e-5)
+    for name, truth in true_gradients.items():
+        assert (truth is None) == (gradients[name] is None), name
+        if truth is not None and truth.numel() and truth.norm() > 1e-6:
+            assert (gradients[name] - truth).norm() < 2e-3 * truth.norm(), name

@@ -1,5 +1,8 @@
 """The avatar at work."""
 
+import copy
+from importlib.util import find_spec
+
 import pytest
 import torch
 
@@ -69,3 +72,41 @@ def test_a_motion_is_read_without_its_avatar(small_avatar_folder, small_motion, 
         assert torch.equal(found, expected)
     with pytest.raises(InputError, match="is not an avatar"):
         load_motion(small_avatar_folder.parent / "nobody")
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
+@pytest.mark.skipif(find_spec("gsplat") is None, reason="needs gsplat: pip install stavatar[cuda]")
+@pytest.mark.timeout(900)  # the first call compiles gsplat
+def test_on_a_gpu_it_replays_what_the_avatar_draws(small_avatar, small_motion):
+    """One frame and several, near and far, again and again: the picture is that of the ordinary way."""
+    avatar = copy.deepcopy(small_avatar).cuda()
+    runtime = Runtime(copy.deepcopy(avatar), small_motion)
+    near = small_motion.camera.around(runtime.pivot, 0.2, 0.1, 0.3)
+    for frames in ([3], [1, 2, 3], [4], [5], [6, 7, 8], [2, 0, 1]):
+        for camera in (small_motion.camera, near):
+            for soft in (True, False):
+                pose = small_motion.parameters[frames]
+                with torch.no_grad():
+                    posed = avatar(pose.to("cuda"), soft=soft)
+                    truth = render(posed, camera.to("cuda"))
+                drawn = runtime.render(pose, camera, soft=soft)
+                assert (drawn.image - truth.image).abs().mean() < 1e-3
+                assert (drawn.alpha - truth.alpha).abs().mean() < 1e-3
+                replayed = runtime.pose(pose, soft=soft)
+                torch.testing.assert_close(replayed.means, posed.means, rtol=0, atol=2e-4)
+                assert (replayed.offsets is None) == (posed.offsets is None)
+                torch.testing.assert_close(replayed.mesh.vertices, posed.mesh.vertices, rtol=0, atol=1e-5)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
+@pytest.mark.skipif(find_spec("gsplat") is None, reason="needs gsplat: pip install stavatar[cuda]")
+def test_a_picture_handed_out_stays_as_it_is(small_avatar, small_motion):
+    runtime = Runtime(copy.deepcopy(small_avatar).cuda(), small_motion)
+    pictures = [runtime.render(small_motion.parameters[[frame]]).image for frame in (0, 1, 2, 3)]
+    kept = [picture.clone() for picture in pictures]
+    runtime.render(small_motion.parameters[[9]])
+    for picture, copied in zip(pictures, kept, strict=True):
+        assert torch.equal(picture, copied)
+    assert not torch.equal(pictures[2], pictures[3])

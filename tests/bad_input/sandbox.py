@@ -15,6 +15,7 @@ import select
 import signal
 import subprocess
 import sys
+import tempfile
 import traceback
 from dataclasses import dataclass
 from pathlib import Path
@@ -187,7 +188,9 @@ WRITES = {"os.mkdir": 1, "os.rename": 2, "os.remove": 1, "os.rmdir": 1, "os.syml
 
 def watch(folder: Path) -> None:
     """End the process when Python code writes outside the folder, runs a program or opens a connection."""
-    inside = (os.path.realpath(folder), os.path.realpath(os.environ["STAVATAR_CACHE"]), "/dev/", "/proc/")
+    compiled = f"{tempfile.gettempdir()}/torchinductor_"  # where torch keeps compiled kernels
+    places = (folder, os.environ["STAVATAR_CACHE"], compiled)
+    inside = (*map(os.path.realpath, places), "/dev/", "/proc/")
 
     def allowed(path: Any) -> bool:
         if not isinstance(path, str | bytes | os.PathLike):

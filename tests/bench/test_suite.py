@@ -25,7 +25,7 @@ CPU = torch.device("cpu")
 def no_weights(monkeypatch):
     """LPIPS's weights are not there."""
 
-    def refuse(network):
+    def refuse(network, reduced=False):
         raise AssetError(f"lpips_{network}.safetensors is missing: fetch it")
 
     monkeypatch.setattr(training, "LPIPS", refuse)
@@ -36,7 +36,7 @@ def zero_distance(monkeypatch):
     """A perceptual loss without weights."""
 
     class Nothing(torch.nn.Module):
-        def __init__(self, network):
+        def __init__(self, network, reduced=False):
             super().__init__()
 
         def forward(self, render, truth):

@@ -210,3 +210,18 @@ class TestFaultyWeights:
     def test_an_unknown_network(self) -> None:
         with pytest.raises(ValueError, match="squeeze"):
             LPIPS("squeeze")  # type: ignore[arg-type]
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
+def test_reduced_on_a_gpu_it_is_nearly_the_same() -> None:
+    generator = torch.Generator().manual_seed(0)
+    truth = torch.rand(2, 3, 64, 80, generator=generator).cuda()
+    results = []
+    for reduced in (False, True):
+        render = (0.8 * truth + 0.1).requires_grad_()
+        distance = LPIPS("vgg16", reduced=reduced).cuda()(render, truth)
+        distance.sum().backward()
+        results.append((distance.detach(), render.grad))
+    torch.testing.assert_close(results[1][0], results[0][0], rtol=0.02, atol=1e-4)
+    assert (results[1][1] - results[0][1]).norm() < 0.2 * results[0][1].norm()

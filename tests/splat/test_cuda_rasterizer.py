@@ -72,3 +72,44 @@ def test_spherical_harmonics_agree_with_the_cpu_backend() -> None:
     on_cpu = rasterize(**scene, camera=camera, sh_degree=3)
     on_gpu = rasterize(**{name: tensor.cuda() for name, tensor in scene.items()}, camera=camera.to("cuda"), sh_degree=3)
     assert relative_error(on_gpu.image, on_cpu.image.double()) < 1e-4
+
+
+@pytest.mark.parametrize("build", SCENES, ids=lambda build: build.__name__)
+def test_sorting_into_given_room_draws_the_same(build) -> None:
+    scene, camera = build()
+    on_gpu = {name: tensor.float().cuda() for name, tensor in scene.items()}
+    if on_gpu["means"].shape[1] == 0:
+        pytest.skip("nothing to sort")
+    counted = rasterize(**on_gpu, camera=camera.to("cuda"), statistics=True)
+    bounded = rasterize(**on_gpu, camera=camera.to("cuda"), statistics=True, room=2 * counted.entries + 100)
+    assert int(bounded.entries) == counted.entries
+    for name in ("image", "alpha", "extra", "pixel_counts"):
+        torch.testing.assert_close(getattr(bounded, name), getattr(counted, name), rtol=0, atol=1e-6)
+
+
+def test_too_little_room_is_told() -> None:
+    scene, camera = random_scene(200), cameras(2, 64, 48)
+    on_gpu = {name: tensor.float().cuda() for name, tensor in scene.items()}
+    counted = rasterize(**on_gpu, camera=camera.to("cuda"))
+    bounded = rasterize(**on_gpu, camera=camera.to("cuda"), room=max(1, counted.entries // 3))
+    assert int(bounded.entries) == counted.entries
+    assert bounded.image.isfinite().all()
+
+
+@pytest.mark.parametrize("degree", [0, 1, 2, 3])
+def test_spherical_harmonics_are_those_of_the_reference(degree) -> None:
+    from stavatar.splat import cuda, spherical_harmonics
+
+    generator = torch.Generator().manual_seed(0)
+    coefficients, directions = (
+        torch.randn(2, 50, 16, 3, generator=generator),
+        torch.randn(2, 50, 3, generator=generator),
+    )
+    results = []
+    for color in (spherical_harmonics.color, cuda.color):
+        leaves = [value.cuda().requires_grad_() for value in (coefficients, directions)]
+        colors = color(*leaves, degree)
+        gradients = torch.autograd.grad(colors.square().sum(), leaves, allow_unused=True)
+        results.append([colors, *(gradient for gradient in gradients if gradient is not None)])
+    for value, truth in zip(*reversed(results), strict=True):
+        torch.testing.assert_close(value, truth, rtol=1e-4, atol=1e-4)

@@ -8,7 +8,8 @@ from stavatar.training.curve import LearningCurve
 
 def feed(curve, steps):
     for step in steps:
-        curve.add(step, 2, torch.tensor(float(step)), torch.tensor(0.01), seconds=step / 10, gaussians=100 + step)
+        curve.add(torch.tensor(float(step)), torch.tensor(0.01))
+        curve.close(step, 2, seconds=step / 10, gaussians=100 + step)
 
 
 def test_points_are_means_over_their_stretch():

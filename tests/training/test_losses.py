@@ -185,3 +185,19 @@ class TestPenalties:
         visible, exempt = torch.tensor([True] * 4 + [False]), torch.tensor([True] + [False] * 4)
         assert torch.autograd.gradcheck(lambda x: losses.position_penalty(x, visible, exempt), (outside,))
         assert torch.autograd.gradcheck(lambda x: losses.scale_penalty(x, visible, exempt), (outside - math.log(9),))
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
+@pytest.mark.parametrize("size", [(5, 7), (64, 64), (50, 131)])
+def test_similarity_on_a_gpu_is_that_of_the_cpu(size):
+    generator = torch.Generator().manual_seed(0)
+    render, truth, gradient = (torch.rand(2, 3, *size, generator=generator) for _ in range(3))
+    results = []
+    for device in ("cpu", "cuda"):
+        leaf = render.to(device, copy=True).requires_grad_()
+        similarity = losses.ssim_map(leaf, truth.to(device))
+        similarity.backward(gradient.to(device))
+        results.append((similarity.detach().cpu(), leaf.grad.cpu()))
+    torch.testing.assert_close(results[1][0], results[0][0], rtol=0, atol=2e-5)
+    torch.testing.assert_close(results[1][1], results[0][1], rtol=1e-3, atol=2e-4)

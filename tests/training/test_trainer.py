@@ -9,7 +9,7 @@ from stavatar.avatar.avatar import render
 from stavatar.errors import InputError, TrainingError
 from stavatar.training import checkpoint
 from stavatar.training.reference import best_reference
-from stavatar.training.schedule import common_factor, exponential
+from stavatar.training.schedule import batch_betas, batch_factor, common_factor, exponential
 from stavatar.training.trainer import Trainer
 
 
@@ -200,3 +200,23 @@ def test_other_rates_wait_and_then_fall(small_config):
     assert common_factor(config, 0.3) == pytest.approx(1.0)
     assert common_factor(config, 0.65) == pytest.approx(0.1**0.5)
     assert common_factor(config, 1.0) == pytest.approx(0.1)
+
+
+def test_steps_over_several_frames_are_longer_and_forget_sooner(small_sequence, head, small_config):
+    def of(batch, rates):
+        config = changed(small_config, training={"batch": batch, "batch_rates": rates}).training
+        return batch_factor(config), batch_betas(config)
+
+    for rates in ("sqrt", "linear", "same"):
+        assert of(1, rates) == (1.0, (0.9, 0.999))
+    assert of(4, "sqrt") == (2.0, (pytest.approx(0.6), pytest.approx(0.996)))
+    assert of(16, "sqrt") == (4.0, (0.0, pytest.approx(0.984)))
+    assert of(4, "linear") == (4.0, (0.9, 0.999))
+    assert of(4, "same") == (1.0, (0.9, 0.999))
+
+    alone, four = (Trainer(small_sequence, head, changed(small_config, training={"batch": b})) for b in (1, 4))
+    for trainer in (alone, four):
+        trainer._set_rates()
+    groups = zip(alone.gaussian_optimiser.param_groups, four.gaussian_optimiser.param_groups, strict=True)
+    for one, other in groups:
+        assert other["lr"] == pytest.approx(2 * one["lr"])

@@ -19,6 +19,7 @@ from stavatar.alignment.linearise import Frames, Linearised, Window, compare, li
 from stavatar.alignment.motion import Carrier
 from stavatar.alignment.unknowns import Unknowns
 from stavatar.avatar.avatar import Avatar
+from stavatar.avatar.network import Static
 from stavatar.block_solver import solve_block_tridiagonal
 from stavatar.camera import Camera
 from stavatar.head import HeadParameters
@@ -226,7 +227,7 @@ def _frames(
     parameters: HeadParameters,
     frames: Tensor,
     window: Window,
-    static: tuple[Tensor, Tensor] | None,
+    static: Static | None,
     matte: float,
 ) -> Frames:
     device = avatar.shape.device

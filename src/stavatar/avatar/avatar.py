@@ -8,12 +8,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from stavatar.avatar.binding import bind
+from stavatar.avatar.binding import bind, face_rows
 from stavatar.avatar.gaussians import BoundGaussians
-from stavatar.avatar.network import OffsetNetwork
-from stavatar.avatar.offsets import Offsets, read_offsets
+from stavatar.avatar.network import OffsetNetwork, Static
+from stavatar.avatar.offsets import WIDTHS, Offsets, read_maps, read_offsets
 from stavatar.camera import Camera
 from stavatar.config import Config
+from stavatar.gpu import has_kernels
 from stavatar.head import HeadModel, HeadParameters, PosedHead
 from stavatar.head.uv import UVAtlas
 from stavatar.splat import Rasterization, rasterize
@@ -122,9 +123,7 @@ class Avatar(nn.Module):
         self.atlas = self.atlas.to(self.shape.device)
         return self
 
-    def forward(
-        self, parameters: HeadParameters, *, soft: bool = True, static: tuple[Tensor, Tensor] | None = None
-    ) -> PosedGaussians:
+    def forward(self, parameters: HeadParameters, *, soft: bool = True, static: Static | None = None) -> PosedGaussians:
         """Pose the Gaussians for B frames.
 
         Args:
@@ -136,29 +135,26 @@ class Avatar(nn.Module):
         maps = self.offset_maps(parameters, mesh, static) if soft and self.network is not None else None
         return self.place(mesh, maps)
 
-    def offsets(
-        self, parameters: HeadParameters, mesh: PosedHead, static: tuple[Tensor, Tensor] | None = None
-    ) -> Offsets:
+    def offsets(self, parameters: HeadParameters, mesh: PosedHead, static: Static | None = None) -> Offsets:
         """The network's offsets for B frames."""
         return read_offsets(self.offset_maps(parameters, mesh, static), self.gaussians.uv, self.config.network)
 
-    def offset_maps(
-        self, parameters: HeadParameters, mesh: PosedHead, static: tuple[Tensor, Tensor] | None = None
-    ) -> Tensor:
+    def offset_maps(self, parameters: HeadParameters, mesh: PosedHead, static: Static | None = None) -> Tensor:
         """The network's raw maps [B, 13, R, R]."""
         assert self.network is not None
         shown = mesh.vertices if self.config.network.displacement == "posed" else self._shown_vertices(parameters)
-        kept = {} if static is None else {"static": static}  # a recorded CUDA graph takes no optional arguments
         return self.network(
             self._uv_map(shown) - self._reference_map(),
             self.standardise_expression(parameters.expression),
             self.standardise_pose(pose_condition(parameters)),
             self.standardise_translation(parameters.translation),
-            **kept,
+            static,
         )
 
     def place(self, mesh: PosedHead, maps: Tensor | None) -> PosedGaussians:
         """The Gaussians of B posed heads, with the offsets that raw maps [B, 13, R, R] hold, or hard bound."""
+        if has_kernels(self.shape.device) and len(self.gaussians) > 0:
+            return self._place_on_gpu(mesh, maps)
         offsets = None if maps is None else read_offsets(maps, self.gaussians.uv, self.config.network)
         return self.bind(mesh, offsets)
 
@@ -175,6 +171,33 @@ class Avatar(nn.Module):
             opacities = (opacities + offsets.opacity).clamp(0, 1)
             sh_dc = sh_dc + offsets.color[:, :, None]
         sh = sh_dc if g.sh_rest.shape[1] == 0 else torch.cat([sh_dc, g.sh_rest.expand(count, -1, -1, -1)], 2)
+        return PosedGaussians(means, quaternions, scales, opacities, sh, mesh, offsets)
+
+    def _place_on_gpu(self, mesh: PosedHead, maps: Tensor | None) -> PosedGaussians:
+        """:meth:`place` in one kernel."""
+        from stavatar.avatar._binding_triton import Binding
+
+        g, config = self.gaussians, self.config.network
+        raw = None if maps is None else read_maps(maps, g.uv)
+        means, scales, quaternions, opacities, sh, bounded = Binding.apply(
+            face_rows(mesh.vertices, self.head.faces),
+            g.face,
+            g.position,
+            g.log_scale,
+            g.quaternion,
+            g.opacity_logit,
+            g.sh_dc,
+            raw,
+            config.position_range,
+            config.scale_range,
+            config.offset_frame == "face",
+        )
+        offsets = None
+        if raw is not None:
+            position, scale, rotation, color, opacity = bounded.transpose(1, 2).split(WIDTHS, -1)
+            offsets = Offsets(position, scale, rotation, color, opacity[..., 0])
+        if g.sh_rest.shape[1] > 0:
+            sh = torch.cat([sh, g.sh_rest.expand(len(sh), -1, -1, -1)], 2)
         return PosedGaussians(means, quaternions, scales, opacities, sh, mesh, offsets)
 
     def _shown_vertices(self, parameters: HeadParameters) -> Tensor:
@@ -206,6 +229,7 @@ def render(
     extra: Tensor | None = None,
     statistics: bool = False,
     backend: Backend = "auto",
+    room: int | None = None,
 ) -> Rasterization:
     """Splat posed Gaussians.
 
@@ -216,7 +240,7 @@ def render(
         sh_degree: highest degree to use; all that the Gaussians have by default.
         extra: [B, N, D] more channels to blend along, without background.
         statistics: also count pixels and blending weights per Gaussian.
-        backend: of :func:`stavatar.splat.rasterize`.
+        backend, room: of :func:`stavatar.splat.rasterize`.
     """
     have = round(posed.sh.shape[2] ** 0.5) - 1
     return rasterize(
@@ -231,4 +255,5 @@ def render(
         extra=extra,
         statistics=statistics,
         backend=backend,
+        room=room,
     )

@@ -1,7 +1,8 @@
 """Carrying Gaussians from their faces into the world (eq. 2), with the network's offsets on top (eq. 7).
 
-:func:`bind_by_formulas` is the definition, in plain torch, and what a GPU does. On a CPU the same is done by compiled
-kernels in one pass (:mod:`stavatar.avatar._binding_kernels`), gradients included.
+:func:`bind_by_formulas` is the definition, in plain torch. On a CPU the same is done by compiled kernels in one pass
+(:mod:`stavatar.avatar._binding_kernels`), gradients included; on a GPU by :mod:`stavatar.avatar._binding_triton`, where
+raw offsets are given (:meth:`Avatar.place`).
 """
 
 from __future__ import annotations
@@ -45,12 +46,8 @@ def bind_by_formulas(
 ) -> Placed:
     """:func:`bind` in plain torch."""
     g = gaussians
-    frames = face_frames(vertices, faces)
     # One gather for all that a face says; its backward pass adds up in one go as well.
-    told = torch.cat(
-        [frames.rotation.flatten(-2), matrix_to_quaternion(frames.rotation), frames.origin, frames.size[..., None]],
-        -1,
-    ).index_select(1, g.face)
+    told = face_rows(vertices, faces).index_select(1, g.face)
     flat_rotation, quaternion, origin, size = told.split([9, 4, 3, 1], -1)
     rotation = flat_rotation.unflatten(-1, (3, 3))
     means = origin + size * (rotation @ g.position[..., None])[..., 0]
@@ -64,6 +61,13 @@ def bind_by_formulas(
         scales = scales * offsets.scale
         quaternions = quaternion_multiply(axis_angle_to_quaternion(offsets.rotation), quaternions)
     return means, quaternions, scales
+
+
+def face_rows(vertices: Tensor, faces: Tensor) -> Tensor:
+    """What each face says to its Gaussians [B, F, 17]: rotation, the same as a quaternion, origin, size."""
+    frames = face_frames(vertices, faces)
+    rows = [frames.rotation.flatten(-2), matrix_to_quaternion(frames.rotation), frames.origin, frames.size[..., None]]
+    return torch.cat(rows, -1)
 
 
 def _bind_by_kernels(

@@ -10,7 +10,10 @@ Three facts make it cheap without changing what it computes:
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from collections.abc import Sequence as Series
+from contextlib import contextmanager, nullcontext
+from typing import TYPE_CHECKING, TypeAlias, Union
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +22,13 @@ from torch.nn import functional as F
 from stavatar.avatar.encoding import CHANNELS as ENCODED
 from stavatar.avatar.encoding import fourier_encode
 from stavatar.config import NetworkConfig
+from stavatar.gpu import has_kernels
+
+if TYPE_CHECKING:
+    from stavatar.avatar.network_gpu import Folded
+
+Static: TypeAlias = Union[tuple[Tensor, Tensor], "Folded"]
+"""What :meth:`OffsetNetwork.static_features` returns and :meth:`OffsetNetwork.forward` takes."""
 
 OFFSETS = 13
 """Channels of the offset map: position 3, scale 3, rotation 3, colour 3, opacity 1."""
@@ -128,6 +138,7 @@ class OffsetNetwork(nn.Module):
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
+        self._reduced = False
         self.register_buffer("image", image[None])
         self.register_buffer("positions", fourier_encode(positions[None]))
         self.register_buffer("masks", masks, persistent=False)
@@ -176,8 +187,18 @@ class OffsetNetwork(nn.Module):
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
 
-    def static_features(self) -> tuple[Tensor, Tensor]:
-        """What does not depend on the frame: features T of the reference image and those of its positions."""
+    def static_features(self) -> Static:
+        """What does not depend on the frame: features T of the reference image and those of its positions.
+
+        Within :meth:`reducing`, that and more, as only the network itself can use.
+        """
+        if self._is_fast(self.image.device):
+            from stavatar.avatar.network_gpu import fold
+
+            return fold(self)
+        return self._plain_features()
+
+    def _plain_features(self) -> tuple[Tensor, Tensor]:
         return self.encoder(self.image), self.position_features(self.positions)
 
     def forward(
@@ -186,7 +207,7 @@ class OffsetNetwork(nn.Module):
         expression: Tensor,
         pose: Tensor,
         translation: Tensor,
-        static: tuple[Tensor, Tensor] | None = None,
+        static: Static | None = None,
     ) -> Tensor:
         """Offset maps before their activations.
 
@@ -200,7 +221,39 @@ class OffsetNetwork(nn.Module):
         Returns:
             [B, 13, R, R].
         """
-        reference, positions = self.static_features() if static is None else static
+        if self._is_fast(displacement.device):
+            from stavatar.avatar.network_gpu import Folded, fold, offset_maps
+
+            folded = static if isinstance(static, Folded) else fold(self)
+            return offset_maps(self, folded, displacement, expression, pose, translation)
+        assert static is None or isinstance(static, tuple), "static features are those of a reduced network"
+        # What autocast casts must not be kept from one replay of a recorded step to the next.
+        half = torch.autocast("cuda", torch.bfloat16, cache_enabled=False)
+        with half if self._reduced and displacement.is_cuda else nullcontext():
+            return self._maps(displacement, expression, pose, translation, static)
+
+    @contextmanager
+    def reducing(self, wanted: bool = True) -> Iterator[None]:
+        """Within it, and on a GPU, convolutions are in bfloat16, and all around them happens in few kernels."""
+        before, self._reduced = self._reduced, wanted
+        try:
+            yield
+        finally:
+            self._reduced = before
+
+    def _is_fast(self, device: torch.device) -> bool:
+        """Whether the GPU's own way through the network is to be taken."""
+        return self._reduced and has_kernels(device)
+
+    def _maps(
+        self,
+        displacement: Tensor,
+        expression: Tensor,
+        pose: Tensor,
+        translation: Tensor,
+        static: tuple[Tensor, Tensor] | None,
+    ) -> Tensor:
+        reference, positions = self._plain_features() if static is None else static
         conditions = [
             F.relu(self.embed_expression(expression)),
             F.relu(self.embed_pose(pose)),

@@ -1,24 +1,32 @@
 """The avatar at work: head parameters in, pictures out.
 
 Rendering, driving and the viewer all draw through this one object. It keeps what never changes from frame to frame (the
-network's static features, the point to turn about) and records no gradients.
+network's static features, the point to turn about) and records no gradients. On a GPU it replays CUDA graphs: one
+launch from head parameters to a picture, where hundreds of small kernels would each wait to be asked for.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import fields
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from stavatar.avatar.avatar import Avatar, PosedGaussians, render
+from stavatar.avatar.offsets import Offsets
+from stavatar.avatar.replay import Replay
 from stavatar.avatar.storage import Motion, avatar_folder, load_avatar
 from stavatar.camera import Camera
 from stavatar.errors import InputError
-from stavatar.head import HeadModel, HeadParameters
+from stavatar.gpu import has_kernels
+from stavatar.head import HeadModel, HeadParameters, PosedHead
 from stavatar.head.model import JOINTS
 from stavatar.splat import Rasterization
 
+_MARGIN, _FEWEST_ENTRIES = 1.3, 4096  # room for entries of the rasteriser: times what was needed once, and more
 _PIVOT_FRAMES = 32  # of the motion, from which the point to turn about is taken
 
 
@@ -34,7 +42,9 @@ class Runtime:
     def __init__(self, avatar: Avatar, motion: Motion) -> None:
         self.avatar = avatar.eval().requires_grad_(False)
         self.motion = motion
-        with torch.no_grad():
+        self._replays: dict[tuple[object, ...], Replay] = {}
+        self._rooms: dict[tuple[int, int, int], int] = {}  # of the rasteriser, by frames and size
+        with torch.no_grad(), self._reducing():
             self._static = avatar.network.static_features() if avatar.network is not None else None
             some = torch.linspace(0, len(motion.parameters) - 1, min(len(motion.parameters), _PIVOT_FRAMES))
             joints = self.head(avatar.shape, motion.parameters[some.round().long()].to(self.device)).joints
@@ -88,7 +98,27 @@ class Runtime:
     @torch.no_grad()
     def pose(self, parameters: HeadParameters, *, soft: bool = True) -> PosedGaussians:
         """The Gaussians of B frames; `soft` adds the network's offsets."""
-        return self.avatar(parameters.to(self.device), soft=soft, static=self._static)
+        if not self._replaying:
+            return self._pose(parameters.to(self.device), soft)
+        with_offsets = soft and self.avatar.network is not None
+        replay = self._replay(("pose", soft), lambda tensors: _flat(self._pose(HeadParameters(*tensors), soft)))
+        return _posed(replay([value for _, value in parameters.items()]), with_offsets)
+
+    def _pose(self, parameters: HeadParameters, soft: bool) -> PosedGaussians:
+        with self._reducing():
+            return self.avatar(parameters, soft=soft, static=self._static)
+
+    def _reducing(self) -> AbstractContextManager[None]:
+        network = self.avatar.network
+        return nullcontext() if network is None else network.reducing()
+
+    @property
+    def _replaying(self) -> bool:
+        return has_kernels(self.device) and len(self.avatar.gaussians) > 0
+
+    def _replay(self, name: tuple[object, ...], function: Callable[[list[Tensor]], list[Tensor]]) -> Replay:
+        """The recordings of a function, known by its name."""
+        return self._replays.setdefault(name, Replay(function, self.device))
 
     @torch.no_grad()
     def draw(
@@ -125,4 +155,45 @@ class Runtime:
         """
         camera = self.motion.camera[[0]] if camera is None else camera
         camera = camera if size is None else camera.resized(size, size)
-        return self.draw(self.pose(parameters, soft=soft), camera, background=background)
+        if not self._replaying:
+            return self.draw(self.pose(parameters, soft=soft), camera, background=background)
+        return self._replayed(parameters, camera, soft, torch.ones(3) if background is None else background)
+
+    @torch.no_grad()
+    def _replayed(self, parameters: HeadParameters, camera: Camera, soft: bool, background: Tensor) -> Rasterization:
+        """:meth:`render` in one launch."""
+        kind = len(parameters), camera.width, camera.height
+        if kind not in self._rooms:
+            view = self.draw(self.pose(parameters, soft=soft), camera, background=background)
+            self._rooms[kind] = int(_MARGIN * int(view.entries or 0)) + _FEWEST_ENTRIES
+            return view
+        room = self._rooms[kind]
+
+        def picture(tensors: list[Tensor]) -> list[Tensor]:
+            *told, pose, focal, center, behind = tensors
+            seen = Camera(pose, focal, center, camera.width, camera.height)
+            view = render(self._pose(HeadParameters(*told), soft), seen, background=behind, room=room)
+            assert isinstance(view.entries, Tensor)
+            return [view.image, view.alpha, view.means2d, view.depths, view.radii, view.entries.int()]
+
+        told = [value for _, value in parameters.items()]
+        replay = self._replay(("picture", soft, room, *kind), picture)
+        *drawn, entries = replay([*told, camera.world_to_camera, camera.focal, camera.center, background])
+        if int(entries) > room:  # the camera came near: nothing may be left out
+            del self._rooms[kind]
+            return self._replayed(parameters, camera, soft, background)
+        image, alpha, means2d, depths, radii = drawn
+        return Rasterization(image, alpha, None, means2d, depths, radii, entries=int(entries))
+
+
+def _flat(posed: PosedGaussians) -> list[Tensor]:
+    """The tensors of posed Gaussians; :func:`_posed` puts them together again."""
+    tensors = [posed.means, posed.quaternions, posed.scales, posed.opacities, posed.sh]
+    tensors += [posed.mesh.vertices, posed.mesh.joints]
+    return tensors + ([] if posed.offsets is None else [getattr(posed.offsets, item.name) for item in fields(Offsets)])
+
+
+def _posed(tensors: list[Tensor], with_offsets: bool) -> PosedGaussians:
+    means, quaternions, scales, opacities, sh, vertices, joints, *others = tensors
+    offsets = Offsets(*others) if with_offsets else None
+    return PosedGaussians(means, quaternions, scales, opacities, sh, PosedHead(vertices, joints), offsets)

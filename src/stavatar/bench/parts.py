@@ -99,7 +99,7 @@ class _Step:
         ]
 
         def work() -> list[Tensor]:
-            with torch.autocast(self.trainer.device.type, torch.bfloat16, enabled=self.reduced):
+            with network.reducing(self.reduced):
                 return [network(displacement, *conditions)]
 
         read = [displacement, *conditions, *network.parameters(), network.positions]
@@ -168,8 +168,7 @@ class _Step:
         lpips.eval()
 
         def perceptual() -> list[Tensor]:
-            with torch.autocast(trainer.device.type, torch.bfloat16, enabled=self.reduced):
-                return [lpips(image.permute(0, 3, 1, 2), truth).mean()]
+            return [lpips(image.permute(0, 3, 1, 2), truth).mean()]
 
         operations = floor.products(_backward(perceptual))
         moved = floor.both_bytes([image, truth, *lpips.buffers()], [])

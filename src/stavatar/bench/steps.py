@@ -29,7 +29,7 @@ def steps(trainer: Trainer, *, all_kinds: bool) -> Iterator[Part]:
             continue
         if (name == HARD and training.network_start == 0) or (name == PERCEPTUAL and trainer.lpips is None):
             continue
-        # Three steps past the moment: on round numbers the trainer looks at its losses, which waits for a GPU.
+        # Three steps past the moment: rounding must not fall before it.
         yield Part("step", name, _step_at(trainer, round(progress * trainer.steps) + 3, watched), None, training.batch)
 
 

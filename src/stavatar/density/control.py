@@ -154,8 +154,8 @@ class AdaptiveDensity:
             error = seen.weighted_error / view.pixel_counts.clamp_min(1)
         height, width = seen.error.shape[1:]
         # As 3DGS measures it: of one frame's loss, in units of half the picture.
-        to_ndc = view.means2d.new_tensor([width / 2, height / 2]) * len(groups)
-        gradient = (view.means2d.grad * to_ndc).norm(dim=-1)
+        across, down = view.means2d.grad.unbind(-1)
+        gradient = torch.stack([across * (width / 2 * len(groups)), down * (height / 2 * len(groups))], -1).norm(dim=-1)
         visible = (view.pixel_counts > 0).to(error.dtype)
         self.views.index_add_(0, groups, visible)
         self.errors.index_add_(0, groups, error * visible)

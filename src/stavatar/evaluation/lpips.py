@@ -18,12 +18,16 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
-from torch.nn.functional import conv2d, max_pool2d
+from torch.nn.functional import conv2d, max_pool2d, pad
 
 from stavatar import assets
 from stavatar.errors import AssetError
+from stavatar.gpu import has_kernels
+from stavatar.gpu.convolution import convolve
 
 Network = Literal["vgg16", "alexnet"]
+
+_IN = 8  # channels that pictures are padded to where tensor cores read them
 
 SHIFT = (-0.030, -0.088, -0.188)
 SCALE = (0.458, 0.448, 0.450)
@@ -76,10 +80,9 @@ _TRUNKS: dict[str, tuple[_Convolution, ...]] = {
 class LPIPS(nn.Module):
     """LPIPS with one network. Frozen, and no part of a state dict; differentiable with respect to the pictures.
 
-    Under autocast the convolutions run in the lower precision and the comparison in float32.
-
     Args:
         network: ``vgg16`` or ``alexnet``.
+        reduced: as a loss on a GPU: convolutions in bfloat16, the comparison in float32. ``vgg16`` only.
 
     Raises:
         AssetError: the weights are not there, or are not those of this network.
@@ -88,11 +91,15 @@ class LPIPS(nn.Module):
     shift: Tensor
     scale: Tensor
 
-    def __init__(self, network: Network) -> None:
+    def __init__(self, network: Network, *, reduced: bool = False) -> None:
         super().__init__()
         if network not in get_args(Network):
             raise ValueError(f"LPIPS knows the networks {', '.join(get_args(Network))}, not {network!r}")
+        if reduced and network != "vgg16":
+            raise ValueError(f"only vgg16 can be reduced, not {network}")
+        self._reduced = reduced
         self._trunk = _TRUNKS[network]
+        self._half: dict[str, Tensor] = {}  # weights in bfloat16, where they were asked for
         for name, tensor in _load_weights(network, self._trunk).items():
             self.register_buffer(_buffer(name), tensor, persistent=False)
         self.register_buffer("shift", torch.tensor(SHIFT).reshape(3, 1, 1), persistent=False)
@@ -106,6 +113,8 @@ class LPIPS(nn.Module):
             truth: pictures, or what :meth:`features` returned for them, to be spared half of the work.
             rescale: map [0, 1] to [-1, 1] first, as LPIPS is defined.
         """
+        if self._reduced and isinstance(truth, Tensor) and has_kernels(render.device):
+            return self._reduced_distances(render, truth, rescale)
         ours = self.features(render, rescale=rescale)
         theirs = self.features(truth, rescale=rescale) if isinstance(truth, Tensor) else truth
         distances = [(a - b).square().sum(1).mean((1, 2)) for a, b in zip(ours, theirs, strict=True)]
@@ -129,6 +138,44 @@ class LPIPS(nn.Module):
                 head = self.get_buffer(_buffer(f"heads.{len(result)}.weight"))
                 result.append(tapped / (length + 1e-10) * head.sqrt())
         return result
+
+    def _reduced_distances(self, render: Tensor, truth: Tensor, rescale: bool) -> Tensor:
+        """:meth:`forward` in bfloat16, with few passes over memory."""
+        from stavatar.evaluation._lpips_triton import Distance
+
+        ours = self._reduced_features(render, rescale)
+        with torch.no_grad():
+            theirs = self._reduced_features(truth, rescale)
+        heads = [self.get_buffer(_buffer(f"heads.{index}.weight")).flatten() for index in range(len(ours))]
+        distances = [Distance.apply(a, b, head) for a, b, head in zip(ours, theirs, heads, strict=True)]
+        return torch.stack(distances).sum(0)
+
+    def _reduced_features(self, images: Tensor, rescale: bool) -> list[Tensor]:
+        """Features of the tapped layers as they come, bfloat16, channels last."""
+        if rescale:
+            images = 2 * images - 1
+        signal = ((images - self.shift) / self.scale).to(torch.bfloat16)
+        # Three channels are too few for tensor cores.
+        signal = pad(signal, (0, 0, 0, 0, 0, _IN - 3)).contiguous(memory_format=torch.channels_last)
+        result: list[Tensor] = []
+        for layer in self._trunk:
+            if layer.pool:
+                signal = max_pool2d(signal, layer.pool, stride=2)
+            bias = self.get_buffer(_buffer(f"features.{layer.index}.bias"))[None]
+            signal = convolve(signal, self._half_weight(layer), bias)
+            if layer.tapped:
+                result.append(signal)
+        return result
+
+    def _half_weight(self, layer: _Convolution) -> Tensor:
+        """A layer's weight in bfloat16, channels last, cast once."""
+        name = _buffer(f"features.{layer.index}.weight")
+        weight = self.get_buffer(name)
+        if name not in self._half or self._half[name].device != weight.device:
+            if layer.inputs == 3:
+                weight = pad(weight, (0, 0, 0, 0, 0, _IN - 3))
+            self._half[name] = weight.to(torch.bfloat16, memory_format=torch.channels_last)
+        return self._half[name]
 
 
 def _buffer(name: str) -> str:

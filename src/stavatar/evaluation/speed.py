@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import statistics
 import time
 from collections.abc import Callable
@@ -11,7 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from stavatar.avatar.avatar import Avatar, render
+from stavatar.avatar.avatar import Avatar
+from stavatar.avatar.runtime import Runtime
+from stavatar.avatar.storage import Motion
 from stavatar.camera import Camera
 from stavatar.head import HeadParameters
 
@@ -28,15 +31,16 @@ def measure_speed(avatar: Avatar, parameters: HeadParameters, camera: Camera) ->
     Medians after a warm-up. The pictures stay on the device: reading parameters and writing a video are not included.
     """
     device = avatar.shape.device
-    parameters, camera = parameters.to(device), camera[[0]].to(device)
-    static = avatar.network.static_features() if avatar.network is not None else None
+    parameters, camera = parameters.to("cpu"), camera[[0]].to("cpu")
+    nothing = torch.empty(0, dtype=torch.int64)
+    # A runtime takes its avatar's gradients away: this one's may still be needed.
+    runtime = Runtime(copy.deepcopy(avatar), Motion(parameters, camera, 25.0, nothing, nothing))
 
     def draw(frames: Tensor) -> None:
-        render(avatar(parameters[frames % len(parameters)], static=static), camera)
+        runtime.render(parameters[frames % len(parameters)])
 
-    with torch.no_grad():
-        single = median_time(lambda k: draw(torch.tensor([k])), device)
-        batched = median_time(lambda k: draw(BATCH * k + torch.arange(BATCH)), device)
+    single = median_time(lambda k: draw(torch.tensor([k])), device)
+    batched = median_time(lambda k: draw(BATCH * k + torch.arange(BATCH)), device)
     return {
         "definition": "frames per second from head parameters to a picture on the device: pose, offset network, "
         "splatting; median after a warm-up",

@@ -14,6 +14,7 @@ from torch import Tensor
 from stavatar.splat.conventions import ALPHA_LEAST, ALPHA_MOST, TRANSMITTANCE_LEAST
 
 TILE = 16
+WARPS = 4  # that share a tile's pixels
 
 
 @triton.jit
@@ -69,6 +70,6 @@ def tally(
     _tally_tile[(batch * rows * columns,)](
         means2d.contiguous(), conics.contiguous(), opacities.contiguous(), offsets.contiguous(), indices,
         len(indices), counts, weights, width, height, columns, rows * columns,
-        tile_size=TILE, least=ALPHA_LEAST, most=ALPHA_MOST, end=TRANSMITTANCE_LEAST, num_warps=4,
+        tile_size=TILE, least=ALPHA_LEAST, most=ALPHA_MOST, end=TRANSMITTANCE_LEAST, num_warps=WARPS,
     )  # fmt: skip
     return counts, weights

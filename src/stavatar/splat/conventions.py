@@ -43,6 +43,7 @@ class Rasterization:
             number); its `means2d` and `depths` are 0 too.
         pixel_counts: [B, N] number of pixels that each Gaussian was blended into (C_i), or None without statistics.
         blending_weights: [B, N] sum over pixels of alpha * transmittance (A_i), or None without statistics.
+        entries: how many pairs of a Gaussian and a tile there are; on a GPU only, and with `room` still on the device.
     """
 
     image: Tensor
@@ -53,3 +54,4 @@ class Rasterization:
     radii: Tensor
     pixel_counts: Tensor | None = None
     blending_weights: Tensor | None = None
+    entries: int | Tensor | None = None

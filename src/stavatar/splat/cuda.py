@@ -14,6 +14,7 @@ from torch import Tensor
 
 from stavatar.camera import Camera
 from stavatar.errors import BackendError
+from stavatar.splat import spherical_harmonics
 from stavatar.splat.conventions import BLUR, NEAR, Rasterization
 
 _TILE = 16
@@ -30,6 +31,7 @@ def rasterize(
     background: Tensor | None,
     extra: Tensor | None,
     statistics: bool,
+    room: int | None = None,
 ) -> Rasterization:
     """See :func:`stavatar.splat.rasterize`; every tensor is float32 on one GPU and has the batch size B of `camera`."""
     gsplat = _gsplat()
@@ -59,8 +61,16 @@ def rasterize(
     depths = torch.where(drawn, depths[:, 0], 0).detach()
 
     across, down = math.ceil(width / _TILE), math.ceil(height / _TILE)
-    _, keys, indices = gsplat.isect_tiles(means2d, reach[:, 0], depths, _TILE, across, down)
-    offsets = gsplat.isect_offset_encode(keys, batch, across, down).reshape(batch, down, across)
+    if room is None:
+        _, keys, indices = gsplat.isect_tiles(means2d, reach[:, 0], depths, _TILE, across, down)
+        offsets = gsplat.isect_offset_encode(keys, batch, across, down).reshape(batch, down, across)
+        entries: int | Tensor = len(indices)
+    else:
+        # triton comes with torch's CUDA builds and with no other
+        from stavatar.splat._tiles_triton import sort_into_tiles
+
+        with torch.cuda.device(means.device), torch.no_grad():
+            offsets, indices, entries = sort_into_tiles(means2d, reach[:, 0], depths, across, down, _TILE, room)
 
     def blend(channels: Tensor, *splats: Tensor) -> tuple[Tensor, Tensor]:
         result: tuple[Tensor, Tensor] = gsplat.rasterize_to_pixels(
@@ -77,7 +87,6 @@ def rasterize(
         image = image + (1 - alpha)[..., None] * background
     counts, weights = None, None
     if statistics:
-        # triton comes with torch's CUDA builds and with no other
         from stavatar.splat._tally_triton import tally
 
         with torch.cuda.device(means.device):
@@ -93,7 +102,16 @@ def rasterize(
         radii=radii,
         pixel_counts=counts,
         blending_weights=weights,
+        entries=entries,
     )
+
+
+def color(coefficients: Tensor, directions: Tensor, degree: int) -> Tensor:
+    """See :func:`stavatar.splat.spherical_harmonics.color`; one kernel where that is two dozen."""
+    if degree == 0 or coefficients.shape[1] == 0:
+        return spherical_harmonics.color(coefficients, directions, degree)
+    colors: Tensor = _gsplat().spherical_harmonics(degree, directions, coefficients)
+    return (colors + 0.5).clamp_min(0)
 
 
 @functools.cache

@@ -30,6 +30,7 @@ def rasterize(
     extra: Tensor | None = None,
     backend: Backend = "auto",
     statistics: bool = False,
+    room: int | None = None,
 ) -> Rasterization:
     """Draw B scenes of N Gaussians, scene b with camera b.
 
@@ -51,6 +52,9 @@ def rasterize(
         backend: "reference" (plain torch, tiny scenes), "cpu" (Numba, float32), "cuda" (gsplat, float32), or "auto":
             cuda for tensors on a CUDA device, else cpu.
         statistics: also count pixels and blending weights.
+        room: "cuda" only: how many pairs of a Gaussian and a tile that it touches there are at most. With it nothing
+            waits for the GPU, and drawing can be recorded as a CUDA graph; ``entries`` of the result tells how many
+            there are. Of more than that the last Gaussians are not drawn everywhere. None counts them first.
 
     Raises:
         ValueError: shapes, dtypes or devices do not fit together.
@@ -89,14 +93,16 @@ def rasterize(
         raise ValueError(f"batch sizes {sorted(sizes)} do not fit together: each must be 1 or the same B")
     batch = sizes.pop() if sizes else 1
     name = _choose(backend, means)
+    drawer = importlib.import_module(f"stavatar.splat.{name}")
     camera = _cast(camera.expand(batch), means.dtype)
     tensors = {key: tensor.expand(batch, *tensor.shape[1:]) for key, tensor in tensors.items()}
     if sh_degree is not None:
         directions = tensors["means"] - camera.position[:, None]
-        tensors["colors"] = spherical_harmonics.color(tensors["colors"], directions, sh_degree)
+        color = drawer.color if name == "cuda" else spherical_harmonics.color
+        tensors["colors"] = color(tensors["colors"], directions, sh_degree)
 
-    draw = importlib.import_module(f"stavatar.splat.{name}").rasterize
-    result: Rasterization = draw(
+    bounded = {"room": room} if name == "cuda" else {}
+    result: Rasterization = drawer.rasterize(
         tensors["means"],
         tensors["quaternions"],
         tensors["scales"],
@@ -106,6 +112,7 @@ def rasterize(
         None if background is None else background.to(means.dtype),
         tensors.get("extra"),
         statistics,
+        **bounded,
     )
     return result
 

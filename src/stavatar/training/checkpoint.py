@@ -97,6 +97,7 @@ def _restore(trainer: Trainer, tensors: dict[str, Tensor]) -> None:
     if trainer.network_optimiser is not None and trainer.avatar.network is not None:
         _restore_optimiser(part("network"), trainer.network_optimiser, trainer.avatar.network)
     trainer.density.restore(part("density"))
+    trainer.forget_recordings()
     if not torch.equal(tensors["assignment"], trainer.clusters.assignment):
         raise ValueError("its frames were clustered differently")
 

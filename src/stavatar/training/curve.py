@@ -30,18 +30,19 @@ class LearningCurve:
         self._frames = 0
         self.rows: dict[str, list[float]] = {name: [] for name in self.COLUMNS}
 
-    def add(self, step: int, frames: int, loss: Tensor, squared_error: Tensor, seconds: float, gaussians: int) -> None:
-        """Note one step.
+    def add(self, loss: Tensor, squared_error: Tensor) -> None:
+        """Add up a step's total loss and the mean squared error of its pictures; waits for nothing."""
+        self._sums += torch.stack([loss.detach(), squared_error.detach()])
+
+    def close(self, step: int, frames: int, seconds: float, gaussians: int) -> None:
+        """Note that a step is done; at the end of a stretch, a point of the curve.
 
         Args:
             step: number of steps done with this one.
             frames: in this step.
-            loss: the total.
-            squared_error: mean squared error of the rendered pictures.
             seconds: of training so far.
             gaussians: how many there are.
         """
-        self._sums += torch.stack([loss.detach(), squared_error.detach()])
         self._frames += frames
         if step % self._stretch:
             return

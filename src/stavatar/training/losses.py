@@ -14,6 +14,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import conv2d, relu
 
+from stavatar.gpu import has_kernels
+
 WINDOW = 11
 SIGMA = 1.5
 C1 = 0.01**2
@@ -36,6 +38,11 @@ def ssim_map(a: Tensor, b: Tensor) -> Tensor:
         raise ValueError(f"SSIM compares images of one shape, not {tuple(a.shape)} and {tuple(b.shape)}")
     # Variances are small differences of large numbers: in half precision nothing would be left of them.
     a, b = (image.float() if image.dtype in (torch.bfloat16, torch.float16) else image for image in (a, b))
+    if has_kernels(a.device) and a.shape[1] == 3 and a.dtype == torch.float32 and not b.requires_grad:
+        from stavatar.gpu._ssim_triton import Similarity
+
+        similarity: Tensor = Similarity.apply(a, b, _window(a.dtype, a.device), C1, C2)
+        return similarity
     if a.device.type == "cpu" and a.dtype == torch.float32 and b.dtype == torch.float32 and not b.requires_grad:
         result: Tensor = _CpuSimilarity.apply(a, b)
         return result

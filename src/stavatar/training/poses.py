@@ -52,14 +52,16 @@ class TrackedParameters(nn.Module):
         )
 
     @torch.no_grad()
-    def step(self, frames: Tensor, rows: HeadParameters, factor: float, neighbours: float = 0.0) -> None:
+    def step(
+        self, frames: Tensor, rows: HeadParameters, factor: float | Tensor, neighbours: float | Tensor | None = None
+    ) -> None:
         """Move `frames` [B] against the gradients that `rows` hold.
 
         Args:
             frames: distinct indices, the ones `rows` was made with.
             rows: result of :meth:`rows` after a backward pass.
             factor: scales all learning rates.
-            neighbours: share of the step that the frames around get, falling off with distance.
+            neighbours: share of the step that the frames around get, falling off with distance; None for nothing.
         """
         count = self.count
         assert isinstance(count, Tensor)
@@ -67,19 +69,19 @@ class TrackedParameters(nn.Module):
         first_bias = 1 - _BETAS[0] ** count[frames, None]
         second_bias = 1 - _BETAS[1] ** count[frames, None]
         for name, row in rows.items():
-            rate = getattr(self.config, name) * factor
-            if row.grad is None or rate == 0:
+            if row.grad is None or getattr(self.config, name) == 0:
                 continue
+            rate = getattr(self.config, name) * factor
             first, second = getattr(self, f"{name}_first"), getattr(self, f"{name}_second")
             first[frames] = _BETAS[0] * first[frames] + (1 - _BETAS[0]) * row.grad
             second[frames] = _BETAS[1] * second[frames] + (1 - _BETAS[1]) * row.grad**2
             step = rate * (first[frames] / first_bias) / ((second[frames] / second_bias).sqrt() + 1e-12)
             self._move(name, frames, step, neighbours)
 
-    def _move(self, name: str, frames: Tensor, step: Tensor, neighbours: float) -> None:
+    def _move(self, name: str, frames: Tensor, step: Tensor, neighbours: float | Tensor | None) -> None:
         table = getattr(self, name)
         table[frames] -= step
-        if neighbours <= 0:
+        if neighbours is None:
             return
         distance = torch.arange(-_REACH, _REACH + 1, device=table.device)
         near = frames[:, None] + distance

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import copy
+import math
 import time
+from collections.abc import Iterable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -36,7 +40,7 @@ from stavatar.sequence import Sequence
 from stavatar.splat.rasterize import Backend
 from stavatar.training import checkpoint
 from stavatar.training.curve import LearningCurve
-from stavatar.training.graphs import capture_network, capture_perceptual_loss
+from stavatar.training.graphs import Recorder, StepInputs, Trail
 from stavatar.training.losses import (
     offset_regularisation,
     photometric_loss,
@@ -44,13 +48,14 @@ from stavatar.training.losses import (
     scale_penalty,
     ssim_map,
 )
+from stavatar.training.pictures import Pictures
 from stavatar.training.plan import make_plan
 from stavatar.training.poses import TrackedParameters
 from stavatar.training.reference import best_reference
-from stavatar.training.schedule import common_factor, exponential
+from stavatar.training.schedule import batch_betas, batch_factor, common_factor, exponential
 from stavatar.training.unproject import unproject
 
-_CHECK_INTERVAL = 50  # steps between looks at the loss on a GPU, where every look waits for the device
+_RATES = 9  # six of the Gaussians, the network's, and two of the poses
 _NEIGHBOUR_EPOCHS = 3  # over which the sharing of pose steps among neighbouring frames fades out
 
 
@@ -63,6 +68,38 @@ class StepReport:
     @property
     def total(self) -> Tensor:
         return torch.stack(list(self.parts.values())).sum()
+
+
+@dataclass(frozen=True)
+class StepKind:
+    """What decides which operations a step consists of.
+
+    Attributes:
+        frames: how many.
+        soft: the offset network takes part.
+        perceptual: the perceptual loss counts.
+        watched: density control looks on.
+        sharing: neighbouring frames share pose steps.
+        sh_degree: highest SH degree in use.
+    """
+
+    frames: int
+    soft: bool
+    perceptual: bool
+    watched: bool
+    sharing: bool
+    sh_degree: int
+
+    @property
+    def parts(self) -> list[str]:
+        """Names of the loss's parts."""
+        return [
+            "photometric",
+            *(["lpips"] if self.perceptual else []),
+            "position",
+            "scale",
+            *(["offset"] if self.soft else []),
+        ]
 
 
 class Trainer:
@@ -111,12 +148,14 @@ class Trainer:
         movable = torch.zeros(len(sequence), dtype=torch.bool)
         movable[sequence.train] = True
         self.poses = TrackedParameters(sequence.parameters.to(self.device), config.pose, movable.to(self.device))
+        # Learning rates change with every step: on a GPU they lie there, so that a recorded step reads the new ones.
+        self._rates = torch.zeros(_RATES, device=self.device) if self.device.type == "cuda" else None
         self.gaussian_optimiser, self.network_optimiser = self._optimisers()
-        self.lpips = LPIPS("vgg16").to(self.device) if config.training.lpips > 0 else None
+        self._reduced = self.device.type == "cuda" and config.training.precision == "bf16"
+        self.lpips = LPIPS("vgg16", reduced=self._reduced).to(self.device) if config.training.lpips > 0 else None
 
         self.step = 0
         self.passes_done = 0
-        self._recorded_network = self._recorded_lpips = False
         self.seconds = 0.0  # spent in :meth:`run`, interruptions not counted
         self.clusters = self._clusters()
         self.plan = make_plan(config, sequence.train, self.clusters.assignment)
@@ -124,6 +163,13 @@ class Trainer:
         self.density = density or self._density()
         self.events: list[DensityEvent] = []
         self.curve = LearningCurve(self.steps, self.device)
+
+        self._pictures = Pictures(sequence, self.device, config.training.frames)
+        self._camera = sequence.camera.to(self.device)
+        self._trail: Trail[tuple[StepKind, int, Tensor]] = Trail()
+        self.recorder: Recorder[StepKind] | None = None
+        if self.device.type == "cuda" and config.training.graphs:
+            self.recorder = Recorder(self._compute, self._all_optimisers)
 
     def _clusters(self) -> Clusters:
         """Clusters of the training frames; without clusters in the schedule they still time density control."""
@@ -149,10 +195,20 @@ class Trainer:
         }
         groups = [{"params": [getattr(gaussians, name)], "lr": rate, "name": name} for name, rate in rates.items()]
         network = self.avatar.network
-        return (
-            torch.optim.Adam(groups, eps=1e-15, fused=True),
-            None if network is None else torch.optim.Adam(network.parameters(), lr=config.lr_network, fused=True),
-        )
+        scale, betas = batch_factor(config), batch_betas(config)
+        optimisers: tuple[torch.optim.Adam, torch.optim.Adam | None]
+        optimisers = torch.optim.Adam(groups, betas=betas, eps=1e-15, fused=True), None
+        if network is not None:
+            own = {"params": list(network.parameters()), "lr": config.lr_network, "name": "network"}
+            optimisers = optimisers[0], torch.optim.Adam([own], betas=betas, fused=True)
+        for index, group in enumerate(_groups(optimisers)):
+            group["start"] = scale * float(group["lr"])
+            if self._rates is not None:
+                group["lr"] = self._rates[index]
+        return optimisers
+
+    def _all_optimisers(self) -> list[torch.optim.Optimizer]:
+        return [item for item in (self.gaussian_optimiser, self.network_optimiser) if item is not None]
 
     @property
     def progress(self) -> float:
@@ -172,7 +228,8 @@ class Trainer:
     @property
     def sh_degree(self) -> int:
         """Highest SH degree in use by now."""
-        return min(self.config.gaussians.sh_degree, self.step // self.config.training.sh_interval)
+        config = self.config.training
+        return min(self.config.gaussians.sh_degree, self.step * config.batch // config.sh_interval)
 
     def run(self, folder: Path | None = None) -> None:
         """Train to the end, writing a checkpoint into `folder` from time to time.
@@ -194,7 +251,8 @@ class Trainer:
                 self.seconds = before + now - begin
                 due = now - saved > self.config.training.checkpoint_seconds or self.step == self.steps
                 if folder is not None and due:
-                    self._check(losses, frames)
+                    parts = {name: float(value) for name, value in losses.parts.items()}
+                    self._check(parts, self.step, frames)
                     checkpoint.save(self, folder)
                     saved = now
 
@@ -205,27 +263,68 @@ class Trainer:
             frames: [B] distinct indices into the sequence.
             groups: [B] their statistics groups; negative where density control does not look on.
         """
-        config = self.config.training
-        self._set_learning_rates()
-        self._record_graphs(len(frames) == config.batch)
-        rows = self.poses.rows(frames)
-        posed = self.avatar(rows, soft=self.soft)
-        camera = self.sequence.camera[frames].to(self.device)
-        watched = self.density.needs_statistics and int(groups[0]) >= 0
+        kind = StepKind(
+            frames=len(frames),
+            soft=self.soft,
+            perceptual=self.lpips is not None and self._perceptual,
+            watched=self.density.needs_statistics and int(groups[0]) >= 0,
+            sharing=self._neighbour_share() > 0,
+            sh_degree=self.sh_degree,
+        )
+        self._set_rates()
+        inputs = StepInputs(
+            frames.to(self.device, non_blocking=True),
+            groups.to(self.device, non_blocking=True),
+            self._pictures.read(frames),
+        )
+        if self.recorder is not None and len(frames) == self.config.training.batch:
+            numbers = self.recorder.run(kind, inputs).clone()
+        else:  # a smaller batch at the end of an epoch is too rare to be recorded
+            numbers = self._compute(kind, inputs, None)
+        self.step += 1
+        self.curve.close(self.step, len(frames), self.seconds, len(self.avatar.gaussians))
+        if self.device.type == "cuda":
+            self._follow(kind, numbers, frames)
+        return StepReport(dict(zip(kind.parts, numbers.unbind(), strict=False)))
+
+    def _compute(self, kind: StepKind, inputs: StepInputs, room: int | None) -> Tensor:
+        """All of a step that happens on the device. On a GPU it waits for nothing, so that it can be recorded.
+
+        Args:
+            kind: of the step.
+            inputs: its frames.
+            room: of the rasteriser.
+
+        Returns:
+            [n] the losses that `kind.parts` names; on a GPU, the rasteriser's number of entries after them.
+        """
+        config, avatar, gaussians = self.config.training, self.avatar, self.avatar.gaussians
+        rows = self.poses.rows(inputs.frames)
+        # Everything but training goes at full precision.
+        with nullcontext() if avatar.network is None else avatar.network.reducing(self._reduced):
+            posed = avatar(rows, soft=kind.soft)
         # A channel that is zero everywhere shows nothing, but the gradient that reaches it is the sum over pixels of
         # blending weight times whatever comes down from above: the error.
         probe = None
-        if watched and self.density.needs_weighted_error:
+        if kind.watched and self.density.needs_weighted_error:
             probe = torch.zeros_like(posed.opacities)[..., None].requires_grad_()
-        view = render(posed, camera, sh_degree=self.sh_degree, extra=probe, statistics=watched, backend=self.backend)
+        view = render(
+            posed,
+            self._camera[inputs.frames],
+            sh_degree=kind.sh_degree,
+            extra=probe,
+            statistics=kind.watched,
+            backend=self.backend,
+            room=room,
+        )
         rendered = view.image.permute(0, 3, 1, 2)
-        truth = self.sequence.image(frames, self.device).permute(0, 3, 1, 2)
+        truth = (inputs.pictures.float() / 255).permute(0, 3, 1, 2)
 
         similarity = ssim_map(rendered, truth)
         parts = {"photometric": photometric_loss(rendered, truth, config.ssim, similarity)}
-        if self.lpips is not None and self._perceptual:
+        if kind.perceptual:
+            assert self.lpips is not None
             parts["lpips"] = config.lpips * self.lpips(rendered, truth).mean()
-        gaussians = self.avatar.gaussians
         counted = (view.radii > 0).any(0) & ~gaussians.free
         parts["position"] = config.position * position_penalty(gaussians.position, counted)
         parts["scale"] = config.scale * scale_penalty(gaussians.log_scale, counted)
@@ -233,54 +332,41 @@ class Trainer:
             parts["offset"] = offset_regularisation(
                 posed.offsets.scale, posed.offsets.color, config.offset_scale, config.offset_color
             )
-        losses = StepReport(parts)
-        if self.avatar.network is not None:
-            self.avatar.network.eval()  # everything but this step goes the ordinary way
-        if self.device.type == "cpu" or self.step % _CHECK_INTERVAL == 0:
-            self._check(losses, frames)
+        numbers = torch.stack(list(parts.values()))
+        if self.device.type == "cpu":
+            self._check(dict(zip(parts, numbers.tolist(), strict=True)), self.step, inputs.frames)
 
         error = torch.empty(0)
-        total = losses.total
-        if watched:
+        total = numbers.sum()
+        if kind.watched:
             view.means2d.retain_grad()
             error = fused_error(rendered, truth, similarity, self.config.density.error_ssim).detach()
             if view.extra is not None:
                 total = total + (view.extra[..., 0] * error).sum()
-        self.gaussian_optimiser.zero_grad()
-        if self.network_optimiser is not None:
-            self.network_optimiser.zero_grad()
+        for optimiser in self._all_optimisers():
+            optimiser.zero_grad()
         total.backward()
         self.gaussian_optimiser.step()
         if self.network_optimiser is not None and posed.offsets is not None:
             self.network_optimiser.step()
-        self.poses.step(frames.to(self.device), rows, self._pose_factor(), self._neighbour_share())
-        if watched:
+        factor, share = self._pose_rates()
+        self.poses.step(inputs.frames, rows, factor, share if kind.sharing else None)
+        if kind.watched:
             weighted = None if probe is None or probe.grad is None else probe.grad[..., 0]
-            self.density.observe(Observation(view, error, groups.to(self.device), weighted))
-        self.step += 1
-        squared_error = (rendered.detach() - truth).square().mean()
-        self.curve.add(self.step, len(frames), total, squared_error, self.seconds, len(gaussians))
-        return losses
+            self.density.observe(Observation(view, error, inputs.groups, weighted))
+        self.curve.add(total, (rendered.detach() - truth).square().mean())
+        numbers = numbers.detach()
+        if isinstance(view.entries, Tensor):
+            return torch.cat([numbers, view.entries[None]])
+        return numbers if view.entries is None else F.pad(numbers, (0, 1), value=view.entries)
 
-    def _record_graphs(self, full: bool) -> None:
-        """On a GPU, record what every step with a full batch repeats, before the first that can replay it.
-
-        Recordings are replayed in training mode only; a batch that is not `full` goes the ordinary way.
-        """
-        network, lpips = self.avatar.network, self.lpips
-        if network is not None:
-            network.train(full)
-        if lpips is not None:
-            lpips.train(full)
-        if self.device.type != "cuda" or not full or not self.config.training.graphs:
-            return
-        batch, reduced = self.config.training.batch, self.config.training.precision == "bf16"
-        if network is not None and self.soft and not self._recorded_network:
-            capture_network(network, batch, self.avatar.head.expression_count, reduced=reduced)
-            self._recorded_network = True
-        if lpips is not None and self._perceptual and not self._recorded_lpips:
-            capture_perceptual_loss(lpips, batch, self.sequence.height, self.sequence.width, reduced=reduced)
-            self._recorded_lpips = True
+    def _follow(self, kind: StepKind, numbers: Tensor, frames: Tensor) -> None:
+        """On a GPU, look at the numbers of earlier steps that have arrived by now."""
+        self._trail.add((kind, self.step, frames), numbers)
+        for (kind, step, frames), values in self._trail.arrived():
+            self._check(dict(zip(kind.parts, values, strict=False)), step, frames)
+            if self.recorder is not None:
+                self.recorder.keep_room(int(values[-1]))
 
     def _densify_where_due(self) -> None:
         """Density control at the moments that the plan names."""
@@ -295,18 +381,38 @@ class Trainer:
                 )
                 if done is not None:
                     self.events.append(done)
+                    self.forget_recordings()
 
-    def _set_learning_rates(self) -> None:
+    def forget_recordings(self) -> None:
+        """To be called where tensors that steps work on were exchanged for others."""
+        if self.recorder is not None:
+            self.recorder.forget()
+
+    def _set_rates(self) -> None:
+        """Learning rates of the step to come; on a GPU in one copy."""
         config = self.config.training
-        factor = common_factor(config, self.progress)
-        for group in self.gaussian_optimiser.param_groups:
-            group.setdefault("start", group["lr"])
-            group["lr"] = group["start"] * factor
-            if group["name"] == "position":
-                group["lr"] = exponential(config.lr_position, config.lr_position_final, self.progress)
-        if self.network_optimiser is not None:
-            for group in self.network_optimiser.param_groups:
-                group["lr"] = config.lr_network * factor
+        factor, scale = common_factor(config, self.progress), batch_factor(config)
+        groups = _groups((self.gaussian_optimiser, self.network_optimiser))
+        rates = [
+            exponential(config.lr_position, config.lr_position_final, self.progress) * scale
+            if group["name"] == "position"
+            else group["start"] * factor
+            for group in groups
+        ]
+        if self._rates is not None:
+            values = torch.tensor(
+                [*rates, *[0.0] * (_RATES - 2 - len(rates)), self._pose_factor(), self._neighbour_share()]
+            )
+            self._rates.copy_(values, non_blocking=True)
+            return
+        for group, rate in zip(groups, rates, strict=True):
+            group["lr"] = rate
+
+    def _pose_rates(self) -> tuple[float | Tensor, float | Tensor]:
+        """Factor of the poses' learning rates, and the share of the step that neighbouring frames get."""
+        if self._rates is not None:
+            return self._rates[-2], self._rates[-1]
+        return self._pose_factor(), self._neighbour_share()
 
     def _pose_factor(self) -> float:
         return exponential(1.0, self.config.pose.decay, self.progress)
@@ -315,12 +421,12 @@ class Trainer:
         epochs = self.step * self.config.training.batch / len(self.sequence.train)
         return self.config.pose.neighbours * max(0.0, 1 - epochs / _NEIGHBOUR_EPOCHS)
 
-    def _check(self, losses: StepReport, frames: Tensor) -> None:
+    def _check(self, parts: dict[str, float], step: int, frames: Tensor) -> None:
         """Stop where a loss is not a number."""
-        for name, value in losses.parts.items():
-            if not bool(torch.isfinite(value)):
+        for name, value in parts.items():
+            if not math.isfinite(value):
                 raise TrainingError(
-                    f"the {name} loss is {value.item()} at step {self.step} (frames {frames.tolist()}); "
+                    f"the {name} loss is {value} at step {step} (frames {frames.tolist()}); "
                     "the last checkpoint is intact: lower the learning rates and resume"
                 )
 
@@ -374,6 +480,11 @@ class Trainer:
                 report=report,
                 backend=self.backend,
             ).parameters
+
+
+def _groups(optimisers: Iterable[torch.optim.Optimizer | None]) -> list[dict[str, Any]]:
+    """Parameter groups of some optimisers, in order."""
+    return [group for optimiser in optimisers if optimiser is not None for group in optimiser.param_groups]
 
 
 def start_avatar(sequence: Sequence, head: HeadModel, config: Config) -> Avatar:
