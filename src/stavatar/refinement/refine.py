@@ -98,7 +98,8 @@ def shrink(sequence: Sequence, most: int) -> Sequence:
     factor = most / max(sequence.width, sequence.height)
     if factor >= 1:
         return sequence
-    size = [round(side * factor) for side in (sequence.height, sequence.width)]
+    size = [max(1, round(side * factor)) for side in (sequence.height, sequence.width)]
+    scale = [size[1] / sequence.width, size[0] / sequence.height]
 
     def smaller(values: Tensor) -> Tensor:  # [T, C, H, W] uint8
         parts = (F.interpolate(part.float(), size=size, mode="area").round() for part in values.split(64))
@@ -109,6 +110,7 @@ def shrink(sequence: Sequence, most: int) -> Sequence:
         images=smaller(sequence.images.permute(0, 3, 1, 2)).permute(0, 2, 3, 1).contiguous(),
         masks=smaller(sequence.masks[:, None])[:, 0],
         camera=sequence.camera.resized(size[1], size[0]),
+        landmarks=None if sequence.landmarks is None else sequence.landmarks * sequence.landmarks.new_tensor(scale),
     )
 
 
