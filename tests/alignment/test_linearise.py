@@ -39,6 +39,12 @@ def test_vertices_move_as_differences_say(any_head, true_avatar):
         assert (motion[..., k] - slope).norm() <= tolerance * slope.norm() + 1e-6, f"unknown {k}"
 
 
+def test_identities_may_be_fewer_than_the_head_has(any_head):
+    start, few = lively(any_head), torch.ones(2)
+    whole = torch.cat([few, torch.zeros(any_head.shape_count - 2)])
+    assert torch.equal(any_head.expression_motion(few, start), any_head.expression_motion(whole, start))
+
+
 def test_gaussians_go_where_binding_carries_them(true_avatar, small_sequence):
     """Also those with a long lever."""
     gaussians = true_avatar.gaussians

@@ -87,6 +87,14 @@ def test_a_frame_that_shows_something_else_is_left_out(shaken, head, monkeypatch
     assert "1 frames do not look like the others" in capsys.readouterr().err
 
 
+def test_frames_whose_landmarks_were_poor_stay_where_their_pictures_are_like_the_others(shaken, head, monkeypatch):
+    tracked, _ = shaken
+    monkeypatch.setattr(refine, "ROUNDS", ((10, 1),))
+    found = refine_tracking(dataclasses.replace(tracked, confidence=torch.full((12,), 0.1)), head, TRACKING)
+    assert torch.equal(found.train, tracked.train)
+    assert (found.confidence <= 0.1).all()
+
+
 def test_pictures_of_one_moment_keep_the_same_parameters(shaken, head, monkeypatch, tmp_path):
     """Two cameras, each of which sees other noise: the sequence can be written, and says of each moment one thing."""
     tracked, _ = shaken

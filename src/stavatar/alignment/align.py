@@ -92,7 +92,7 @@ def align(
         avatar: what the frames should look like.
         sequence: gives the pictures, mattes and the camera.
         parameters: of all T frames, the start.
-        frames: [K] indices to align, rising.
+        frames: [K] indices to align.
         unknowns: which numbers are adjusted.
         iterations: Gauss-Newton steps.
         soft: use the offset network; its offsets are computed once, as steps are small.
@@ -103,6 +103,7 @@ def align(
         report: progress; told once per frame and iteration.
     """
     device = avatar.shape.device
+    frames = frames.to(device)
     static = avatar.network.static_features() if soft and avatar.network is not None else None
     start = parameters.map(lambda value: value[frames])
     carrier = Carrier.of(avatar)
@@ -229,21 +230,23 @@ def _step(best: _Tried, expected: Tensor, damping: Tensor, prior: float, ties: n
 
 
 def _face_window(avatar: Avatar, parameters: HeadParameters, camera: Camera) -> Window:
-    """A window around the face in every one of K frames, with room for what it may still move.
+    """A window around what is seen of the face in every one of K frames, with room for what it may still move.
 
     Args:
         camera: at the size at which pictures are compared.
     """
     head = avatar.head
+    size = camera.focal.new_tensor([camera.width, camera.height])
     moved = head.expression_basis.abs().amax((0, 2)) > LEAST_MOTION
     boxes = []
     for part in torch.arange(len(parameters)).split(64):
         index = part.to(avatar.shape.device)
         vertices = head(avatar.shape, parameters.map(lambda value: value[index])).vertices[:, moved]  # noqa: B023
-        boxes.append(torch.stack(camera[part].project(vertices).aminmax(dim=1), 1))
+        # What lies beside the camera, where tracking went astray, is nowhere in the picture: anywhere will do.
+        pixels = camera[part].project(vertices).nan_to_num().clamp_min(0).minimum(size)
+        boxes.append(torch.stack(pixels.aminmax(dim=1), 1))
     low, high = torch.cat(boxes).unbind(1)
-    size = camera.focal.new_tensor([camera.width, camera.height])
-    # Large enough for all frames but a few, whose faces leave the picture or come very close.
+    # Large enough for all frames but a few, whose faces come very close.
     extent = torch.quantile(high - low, 0.95, dim=0).add(2 * MARGIN).minimum(size).ceil()
     corner = ((low + high - extent) / 2).round().maximum(torch.zeros_like(extent)).minimum(size - extent)
     width, height = (int(side) for side in extent.tolist())
