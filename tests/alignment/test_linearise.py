@@ -1,5 +1,7 @@
 """The motion field against pictures that were rendered before and after a step."""
 
+import copy
+
 import pytest
 import torch
 
@@ -71,6 +73,15 @@ def test_gaussians_go_where_binding_carries_them(true_avatar, small_sequence):
             assert off[~free].mean() < 0.1 * went[~free].norm(dim=1).mean()
     finally:
         gaussians.position.data, gaussians.free = changed, was
+
+
+def test_a_face_without_area_carries_by_its_centroid(true_avatar):
+    avatar = copy.deepcopy(true_avatar)
+    avatar.head.faces[7, 1] = avatar.head.faces[7, 0]
+    weights = Carrier.of(avatar).weights
+    assert weights.isfinite().all()
+    on_it = (avatar.gaussians.face == 7).nonzero()[0, 0]
+    torch.testing.assert_close(weights[on_it], torch.tensor([1, 1, 1, 0]) / 3)
 
 
 @pytest.mark.parametrize("face", [False, True])
