@@ -56,8 +56,12 @@ def main() -> None:
     if options.row:
         carry_out(options.sequence, options.out, options.preset, options.settings, options.row, options.device)
         return
-    options.out.mkdir(parents=True, exist_ok=True)
     rows = options.rows.split(",")
+    if unknown := [row for row in rows if row not in ROWS]:
+        parser.error(f"--rows {','.join(unknown)}: choose among {','.join(ROWS)}")
+    if earlier := [row for row in rows if (options.out / row).exists()]:
+        parser.error(f"{options.out} holds these rows already, from an earlier run: {','.join(earlier)}")
+    options.out.mkdir(parents=True, exist_ok=True)
 
     def in_process(row: str) -> None:
         settings = [argument for assignment in options.settings for argument in ("--set", assignment)]

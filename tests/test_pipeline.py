@@ -21,6 +21,7 @@ from stavatar.capture.faces import FaceReadings
 from stavatar.errors import BackendError, InputError
 from stavatar.evaluation import measure, speed
 from stavatar.evaluation.results_file import read_results
+from stavatar.refinement import refine
 from stavatar.rendering import CameraMove
 from stavatar.run import Run
 from stavatar.sequence import read_sequence, write_sequence
@@ -349,6 +350,21 @@ def test_a_tracked_run_without_its_overlay_gets_it_on_resume(source, settings, t
     pipeline.track(tmp_path / "clip.mp4", run, settings)
     frames, _ = decoded(run.tracking_video)
     assert len(frames) == len(small_sequence)
+
+
+def test_a_sequence_is_refined_once(source, settings, tmp_path, monkeypatch):
+    monkeypatch.setattr(refine, "ROUNDS", ((5, 1),))
+    out = tmp_path / "refined"
+    refined = pipeline.refine_sequence(source, out, settings, device=CPU)
+    written, before = read_sequence(out), read_sequence(source)
+    assert torch.equal(written.parameters.neck, refined.parameters.neck)
+    assert not torch.equal(written.parameters.neck, before.parameters.neck)
+    assert torch.equal(written.images, before.images) and torch.equal(written.test, before.test)
+    with pytest.raises(InputError, match="already holds a sequence"):
+        pipeline.refine_sequence(source, out, settings, device=CPU)
+    with pytest.raises(InputError, match="aligned photometrically already"):
+        pipeline.refine_sequence(out, tmp_path / "again", settings, device=CPU)
+    assert not (tmp_path / "again").exists()
 
 
 def test_a_sequence_of_another_head_makes_no_folder(small_sequence, settings, tmp_path, monkeypatch):

@@ -39,7 +39,7 @@ def solve_block_tridiagonal(diagonal: np.ndarray, coupling: np.ndarray, right: n
             reduced[t] += between * (diagonal[t - 1] @ reduced[t - 1])
         factor, failed = dpotrf(block)
         if failed:
-            raise InputError(f"tracking broke down at frame {t}: its landmarks do not determine a head pose")
+            raise InputError(f"tracking broke down at frame {t}: what is seen there does not determine a head pose")
         inverse, _ = dpotri(factor)  # fills the upper triangle only
         inverse[lower] = inverse.T[lower]
         diagonal[t] = inverse
@@ -73,7 +73,7 @@ def solve_arrow(
     factor, failed = torch.linalg.cholesky_ex(frame)
     if failed.any():
         first = int(failed.nonzero()[0])
-        raise InputError(f"tracking broke down at frame {first}: its landmarks do not determine a head pose")
+        raise InputError(f"tracking broke down at frame {first}: what is seen there does not determine a head pose")
     by_shared = torch.cholesky_solve(mixed, factor)
     by_right = torch.cholesky_solve(frame_right[..., None], factor)[..., 0]
     matrix = shared - torch.einsum("tmk,tml->kl", mixed, by_shared)

@@ -103,6 +103,24 @@ def test_what_is_out_of_sight_stays_where_the_tracker_put_it(true_avatar, small_
     assert (found.rotation - truth.rotation).norm(dim=1).max() < 0.05
 
 
+def test_a_frame_that_tracking_put_elsewhere_does_no_harm(true_avatar, small_sequence):
+    """Beside the picture, behind the camera, and with a vertex in the very plane of the camera."""
+    start = disturbed(small_sequence.parameters, 0.3)
+    vertices = true_avatar.head(true_avatar.shape, start).vertices
+    moved = (true_avatar.head.expression_basis.abs().amax((0, 2)) > 1e-3).nonzero()[0, 0]
+    translation = start.translation.clone()
+    translation[3, 0] += 5
+    translation[5, 2] += 3
+    translation[7, 2] += 1 - vertices[7, moved, 2]
+    frames = torch.arange(10)
+    found = aligned(
+        true_avatar, small_sequence, start.replaced(translation=translation), frames, face=True, iterations=3
+    )
+    for name, value in found.parameters.items():
+        assert value.isfinite().all(), name
+    assert (found.error[:3] < 0.5 * found.start_error[:3]).all()
+
+
 def test_a_still_head_is_held_still(true_avatar, small_sequence):
     """Noise of the pictures shakes frames that are solved for one by one more than frames that follow each other."""
     still = small_sequence.parameters[torch.zeros(8, dtype=torch.int64)]

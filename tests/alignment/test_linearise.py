@@ -1,5 +1,7 @@
 """The motion field against pictures that were rendered before and after a step."""
 
+import copy
+
 import pytest
 import torch
 
@@ -39,6 +41,12 @@ def test_vertices_move_as_differences_say(any_head, true_avatar):
         assert (motion[..., k] - slope).norm() <= tolerance * slope.norm() + 1e-6, f"unknown {k}"
 
 
+def test_identities_may_be_fewer_than_the_head_has(any_head):
+    start, few = lively(any_head), torch.ones(2)
+    whole = torch.cat([few, torch.zeros(any_head.shape_count - 2)])
+    assert torch.equal(any_head.expression_motion(few, start), any_head.expression_motion(whole, start))
+
+
 def test_gaussians_go_where_binding_carries_them(true_avatar, small_sequence):
     """Also those with a long lever."""
     gaussians = true_avatar.gaussians
@@ -65,6 +73,15 @@ def test_gaussians_go_where_binding_carries_them(true_avatar, small_sequence):
             assert off[~free].mean() < 0.1 * went[~free].norm(dim=1).mean()
     finally:
         gaussians.position.data, gaussians.free = changed, was
+
+
+def test_a_face_without_area_carries_by_its_centroid(true_avatar):
+    avatar = copy.deepcopy(true_avatar)
+    avatar.head.faces[7, 1] = avatar.head.faces[7, 0]
+    weights = Carrier.of(avatar).weights
+    assert weights.isfinite().all()
+    on_it = (avatar.gaussians.face == 7).nonzero()[0, 0]
+    torch.testing.assert_close(weights[on_it], torch.tensor([1, 1, 1, 0]) / 3)
 
 
 @pytest.mark.parametrize("face", [False, True])

@@ -9,6 +9,7 @@ from stavatar import config
 from stavatar.avatar.avatar import render
 from stavatar.refinement import is_refined, refine, refine_tracking
 from stavatar.refinement.refine import shrink
+from stavatar.sequence import Views, read_sequence, write_sequence
 
 TRACKING = config.preset("cpu").tracking
 
@@ -84,6 +85,57 @@ def test_a_frame_that_shows_something_else_is_left_out(shaken, head, monkeypatch
     assert found.confidence[4] < refine.LEAST_CONFIDENCE
     assert 4 not in found.train.tolist() and len(found.train) == 9
     assert "1 frames do not look like the others" in capsys.readouterr().err
+
+
+def test_frames_whose_landmarks_were_poor_stay_where_their_pictures_are_like_the_others(shaken, head, monkeypatch):
+    tracked, _ = shaken
+    monkeypatch.setattr(refine, "ROUNDS", ((10, 1),))
+    found = refine_tracking(dataclasses.replace(tracked, confidence=torch.full((12,), 0.1)), head, TRACKING)
+    assert torch.equal(found.train, tracked.train)
+    assert (found.confidence <= 0.1).all()
+
+
+def test_pictures_of_one_moment_keep_the_same_parameters(shaken, head, monkeypatch, tmp_path):
+    """Two cameras, each of which sees other noise: the sequence can be written, and says of each moment one thing."""
+    tracked, _ = shaken
+    monkeypatch.setattr(refine, "ROUNDS", ((20, 1), (10, 1)))
+    twice = torch.arange(5).repeat_interleave(2)
+    noise = torch.randint(0, 40, (10, *tracked.images.shape[1:]), generator=torch.Generator().manual_seed(0))
+    two = dataclasses.replace(
+        tracked,
+        parameters=tracked.parameters[twice],
+        camera=tracked.camera[twice],
+        images=(tracked.images[twice].int() + noise).clamp_max(255).to(torch.uint8),
+        masks=tracked.masks[twice],
+        frame_ids=twice,
+        train=torch.arange(0, 6),
+        test=torch.tensor([8, 9]),
+        val=torch.tensor([6, 7]),
+        confidence=None,
+        views=Views(twice, torch.arange(10) % 2, {0: "left", 1: "right"}),
+    )
+    found = refine_tracking(two, head, TRACKING)
+    for name, value in found.parameters.items():
+        assert torch.equal(value[0::2], value[1::2]), f"{name} differs between pictures of one moment"
+    assert not torch.equal(found.parameters.neck, two.parameters.neck)
+    write_sequence(found, tmp_path / "two")
+    assert torch.equal(read_sequence(tmp_path / "two").parameters.neck, found.parameters.neck)
+
+
+@pytest.mark.parametrize(("height", "width", "most"), [(45, 31, 20), (300, 1, 8)])
+def test_shrinking_takes_any_size(small_sequence, height, width, most):
+    images = torch.full((2, height, width, 3), 200, dtype=torch.uint8)
+    landmarks = torch.tensor([[[width / 2, height / 4]], [[torch.nan, torch.nan]]])
+    camera = dataclasses.replace(small_sequence.camera, width=width, height=height)
+    sequence = dataclasses.replace(
+        small_sequence, images=images, masks=images[..., 0], camera=camera, landmarks=landmarks
+    )
+    small = shrink(sequence, most)
+    assert max(small.width, small.height) == most and min(small.width, small.height) >= 1
+    assert (small.images == 200).all() and (small.masks == 200).all()
+    assert (small.camera.width, small.camera.height) == (small.width, small.height)
+    assert small.landmarks[0, 0].tolist() == pytest.approx([small.width / 2, small.height / 4])
+    assert small.landmarks[1].isnan().all()
 
 
 def test_shrinking_keeps_what_the_camera_sees(small_sequence):

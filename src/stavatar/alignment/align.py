@@ -4,6 +4,8 @@ Landmarks place a head to a degree or so and an expression to what a detector ma
 the pixels agree. All frames are linearised one after the other, and then solved for together, as corrections of the
 start that change little from frame to frame: a still head is not shaken by noise, and since it is the *corrections*
 that are smooth and not the motion, fast motion is not held back.
+
+Pictures that several cameras took at one moment share their correction, whose normal equations they add up to.
 """
 
 from __future__ import annotations
@@ -84,13 +86,13 @@ def align(
     report: Report | None = None,
     backend: Backend = "auto",
 ) -> Alignment:
-    """Align some frames of a sequence to an avatar.
+    """Align some frames of a sequence to an avatar; frames of one moment are corrected alike.
 
     Args:
         avatar: what the frames should look like.
         sequence: gives the pictures, mattes and the camera.
         parameters: of all T frames, the start.
-        frames: [K] indices to align, in order of time.
+        frames: [K] indices to align.
         unknowns: which numbers are adjusted.
         iterations: Gauss-Newton steps.
         soft: use the offset network; its offsets are computed once, as steps are small.
@@ -101,52 +103,65 @@ def align(
         report: progress; told once per frame and iteration.
     """
     device = avatar.shape.device
+    frames = frames.to(device)
     static = avatar.network.static_features() if soft and avatar.network is not None else None
     start = parameters.map(lambda value: value[frames])
     carrier = Carrier.of(avatar)
     height, width = _compared_size(sequence)
     window = _face_window(avatar, start, sequence.camera[frames.cpu()].to(device).resized(width, height))
     values = 4 * height * width
+    moments, moment = _moments(sequence, frames)
     expected = torch.zeros(len(unknowns), device=device) if expected is None else expected
-    # Frames that follow each other are tied together.
-    ties = TOGETHER * values * smooth * (frames[1:] - frames[:-1] == 1).double().cpu().numpy()
+    # Moments that follow each other are tied together.
+    ties = TOGETHER * values * smooth * (moments.diff() == 1).double().cpu().numpy()
 
     def tried(correction: Tensor, *, with_slope: bool) -> _Tried:
-        """All frames with corrections [K, P], a few at a time."""
+        """All frames with corrections [M, P] of their moments, a few at a time."""
+        of_frames = correction[moment]
         parts = []
         for chunk in torch.arange(len(frames), device=device).split(CPU_BATCH if device.type == "cpu" else GPU_BATCH):
             place = Window(window.corner[chunk], width=window.width, height=window.height)
             shown = _frames(avatar, sequence, parameters, frames[chunk], place, static, matte)
             if with_slope:
-                part = linearise(avatar, carrier, shown, unknowns, correction[chunk], sh_degree, backend)
+                part = linearise(avatar, carrier, shown, unknowns, of_frames[chunk], sh_degree, backend)
             else:
-                part = compare(avatar, shown, unknowns, correction[chunk], sh_degree, backend)
+                part = compare(avatar, shown, unknowns, of_frames[chunk], sh_degree, backend)
             parts.append(part)
             if report is not None:
                 report(len(chunk))
         prior = PRIOR * values * (correction - expected).square().sum(1)
-        return _Tried.of(parts, correction, prior)
+        return _Tried.of(parts, moment, correction, prior)
 
-    best = first = tried(expected.repeat(len(frames), 1), with_slope=iterations > 0)
+    best = first = tried(expected.repeat(len(moments), 1), with_slope=iterations > 0)
     damping = torch.full_like(first.cost, DAMPING)
     for iteration in range(1, iterations + 1):
         correction = best.correction + _step(best, expected, damping, PRIOR * values, ties)
         new = tried(correction, with_slope=iteration < iterations)
         better = new.cost < best.cost
         damping = torch.where(better, damping / 2, damping * 4)
-        best = best.replaced_by(new, better)
+        best = best.replaced_by(new, better, moment)
     return Alignment(
-        unknowns.apply(start, best.correction),
+        unknowns.apply(start, best.correction[moment]),
         start_error=(first.picture_cost / values).sqrt(),
         error=(best.picture_cost / values).sqrt(),
     )
 
 
+def _moments(sequence: Sequence, frames: Tensor) -> tuple[Tensor, Tensor]:
+    """The M moments that some frames [K] show, rising, and which of them each shows: [M] and [K] long."""
+    shown = frames if sequence.views is None else sequence.views.timesteps[frames.cpu()].to(frames.device)
+    return shown.unique(return_inverse=True)
+
+
 @dataclass(frozen=True)
 class _Tried:
-    """Corrections [K, P], what they cost with and without the prior [K], and the quadratic model around them.
+    """Corrections of M moments, what they cost, and the quadratic model around them.
 
-    The model is left out, its tensors empty, where no step follows.
+    Attributes:
+        correction: [M, P].
+        cost: [M] of all pictures of a moment and the prior.
+        picture_cost: [K] of each of K pictures.
+        gradient, normal: [M, P] and [M, P, P]; empty where no step follows.
     """
 
     correction: Tensor
@@ -156,33 +171,48 @@ class _Tried:
     normal: Tensor
 
     @staticmethod
-    def of(parts: list[Linearised], correction: Tensor, prior: Tensor) -> _Tried:
-        picture_cost = torch.cat([part.cost for part in parts])
-        gradient, normal = (torch.cat([getattr(part, name) for part in parts]) for name in ("gradient", "normal"))
-        return _Tried(correction, picture_cost + prior, picture_cost, gradient, normal)
+    def of(parts: list[Linearised], moment: Tensor, correction: Tensor, prior: Tensor) -> _Tried:
+        """What parts of K frames add up to.
 
-    def replaced_by(self, other: _Tried, better: Tensor) -> _Tried:
-        """The frames of `other` where they are better [K]."""
+        Args:
+            moment: [K] which of the M moments each frame shows.
+            correction: [M, P].
+            prior: [M] its cost.
+        """
 
-        def choose(new: Tensor, old: Tensor) -> Tensor:
+        def summed(values: Tensor) -> Tensor:
+            """[K, ...] -> [M, ...]."""
+            if len(values) == 0:
+                return values
+            return values.new_zeros(len(correction), *values.shape[1:]).index_add(0, moment, values)
+
+        cost, gradient, normal = (
+            torch.cat([getattr(part, name) for part in parts]) for name in ("cost", "gradient", "normal")
+        )
+        return _Tried(correction, summed(cost) + prior, cost, summed(gradient), summed(normal))
+
+    def replaced_by(self, other: _Tried, better: Tensor, moment: Tensor) -> _Tried:
+        """The moments of `other` where they are better [M]; `moment` [K] tells which one each picture shows."""
+
+        def choose(new: Tensor, old: Tensor, better: Tensor = better) -> Tensor:
             return torch.where(better.reshape(-1, *[1] * (old.ndim - 1)), new, old) if len(new) else old
 
         return _Tried(
             choose(other.correction, self.correction),
             choose(other.cost, self.cost),
-            choose(other.picture_cost, self.picture_cost),
+            choose(other.picture_cost, self.picture_cost, better[moment]),
             choose(other.gradient, self.gradient),
             choose(other.normal, self.normal),
         )
 
 
 def _step(best: _Tried, expected: Tensor, damping: Tensor, prior: float, ties: np.ndarray) -> Tensor:
-    """The step [K, P] that the model takes for best, prior and neighbours counted.
+    """The step [M, P] that the model takes for best, prior and neighbours counted.
 
     Args:
-        damping: [K].
+        damping: [M].
         prior: cost of one squared unit of correction.
-        ties: [K - 1] cost of one squared unit of difference between a frame's correction and the next one's.
+        ties: [M - 1] cost of one squared unit of difference between a moment's correction and the next one's.
     """
     strayed = (best.correction - expected).double().cpu().numpy()
     right = -best.gradient.double().cpu().numpy() - prior * strayed
@@ -200,21 +230,23 @@ def _step(best: _Tried, expected: Tensor, damping: Tensor, prior: float, ties: n
 
 
 def _face_window(avatar: Avatar, parameters: HeadParameters, camera: Camera) -> Window:
-    """A window around the face in every one of K frames, with room for what it may still move.
+    """A window around what is seen of the face in every one of K frames, with room for what it may still move.
 
     Args:
         camera: at the size at which pictures are compared.
     """
     head = avatar.head
+    size = camera.focal.new_tensor([camera.width, camera.height])
     moved = head.expression_basis.abs().amax((0, 2)) > LEAST_MOTION
     boxes = []
     for part in torch.arange(len(parameters)).split(64):
         index = part.to(avatar.shape.device)
         vertices = head(avatar.shape, parameters.map(lambda value: value[index])).vertices[:, moved]  # noqa: B023
-        boxes.append(torch.stack(camera[part].project(vertices).aminmax(dim=1), 1))
+        # What lies beside the camera, where tracking went astray, is nowhere in the picture: anywhere will do.
+        pixels = camera[part].project(vertices).nan_to_num().clamp_min(0).minimum(size)
+        boxes.append(torch.stack(pixels.aminmax(dim=1), 1))
     low, high = torch.cat(boxes).unbind(1)
-    size = camera.focal.new_tensor([camera.width, camera.height])
-    # Large enough for all frames but a few, whose faces leave the picture or come very close.
+    # Large enough for all frames but a few, whose faces come very close.
     extent = torch.quantile(high - low, 0.95, dim=0).add(2 * MARGIN).minimum(size).ceil()
     corner = ((low + high - extent) / 2).round().maximum(torch.zeros_like(extent)).minimum(size - extent)
     width, height = (int(side) for side in extent.tolist())

@@ -75,7 +75,8 @@ class Carrier:
         # Corners in the face's own axes and unit, about the centroid; their normal part is zero.
         local = (corners - corners.mean(1, keepdim=True)) @ rotation / size[:, None, None]
         edges = torch.stack([local[:, 1] - local[:, 0], local[:, 2] - local[:, 0]], -1)[:, [0, 2]]
-        in_plane = torch.linalg.solve(edges, gaussians.position[:, [0, 2], None])[..., 0]
+        # On a face without area, which has no such coordinates, a Gaussian moves with the centroid.
+        in_plane = torch.linalg.solve_ex(edges, gaussians.position[:, [0, 2], None])[0][..., 0].nan_to_num(0, 0, 0)
         plane = torch.cat([-in_plane.sum(1, keepdim=True), in_plane], 1) + 1 / 3
         free = gaussians.free
         bearing, place = gaussians.face[free].unique(return_inverse=True)

@@ -175,7 +175,7 @@ class HeadModel(nn.Module):
 
         On heads whose joints move with expression that part is left out: it is small.
         """
-        joints = self.joints(shape.expand(len(parameters), -1), parameters.expression)
+        joints = self.joints(self._whole(shape, len(parameters)), parameters.expression)
         blended, _ = self._blended(joints, _local_rotations(parameters), parameters.neck_translation)
         return blended[..., :3] @ self.expression_basis.permute(1, 2, 0)
 

@@ -36,8 +36,8 @@ ROUNDS = ((300, 2), (200, 2), (200, 1))
 they are off, a face would pull a wrong expression to make up for it."""
 
 DOUBTED, LEAST_CONFIDENCE = 3.0, 0.2
-"""A frame whose pictures differ by so many times the clip's median has half the confidence; frames below so much
-confidence are left out of training."""
+"""A frame whose picture differs by so many times the clip's median is trusted by half; frames whose pictures are
+trusted less than so much are left out of training."""
 
 
 def is_refined(sequence: Sequence) -> bool:
@@ -84,10 +84,12 @@ def refine_tracking(
             )
         current, error = found.parameters, found.error.cpu()
         likeness.poses.replace(frames, current)
-    confidence = _confidence(sequence, error)
-    train = sequence.train[confidence[sequence.train] >= LEAST_CONFIDENCE]
+    by_pixels = _confidence(error, error[sequence.train].median())
+    train = sequence.train[by_pixels[sequence.train] >= LEAST_CONFIDENCE]
     if len(train) < len(sequence.train):
         warn(f"{len(sequence.train) - len(train)} frames do not look like the others and are left out of training")
+    # A frame is trusted by its landmarks or by its pixels, whichever is less.
+    confidence = by_pixels if sequence.confidence is None else torch.minimum(sequence.confidence, by_pixels)
     return replace(sequence, train=train, confidence=confidence).with_parameters(
         current.to("cpu"), tracker=f"{sequence.history.get('tracker', 'unknown')}, {TRACKER}"
     )
@@ -98,10 +100,11 @@ def shrink(sequence: Sequence, most: int) -> Sequence:
     factor = most / max(sequence.width, sequence.height)
     if factor >= 1:
         return sequence
-    size = [round(side * factor) for side in (sequence.height, sequence.width)]
+    size = [max(1, round(side * factor)) for side in (sequence.height, sequence.width)]
+    scale = [size[1] / sequence.width, size[0] / sequence.height]
 
     def smaller(values: Tensor) -> Tensor:  # [T, C, H, W] uint8
-        parts = (F.interpolate(part.float(), size=size, mode="area").round() for part in values.split(64))
+        parts = (F.interpolate(part.float(), size=size, mode="area").round() for part in values.split(16))
         return torch.cat([part.to(torch.uint8) for part in parts])
 
     return replace(
@@ -109,6 +112,7 @@ def shrink(sequence: Sequence, most: int) -> Sequence:
         images=smaller(sequence.images.permute(0, 3, 1, 2)).permute(0, 2, 3, 1).contiguous(),
         masks=smaller(sequence.masks[:, None])[:, 0],
         camera=sequence.camera.resized(size[1], size[0]),
+        landmarks=None if sequence.landmarks is None else sequence.landmarks * sequence.landmarks.new_tensor(scale),
     )
 
 
@@ -132,8 +136,7 @@ def _fit(likeness: Trainer, steps: int, title: str) -> None:
             report(1)
 
 
-def _confidence(sequence: Sequence, error: Tensor) -> Tensor:
-    """How far a frame is trusted [T] in [0, 1]: by its landmarks and by its pixels, whichever is less."""
-    by_landmarks = torch.ones(len(sequence)) if sequence.confidence is None else sequence.confidence
-    excess = (error / error[sequence.train].median().clamp_min(1e-6) - 1).clamp_min(0)
-    return torch.minimum(by_landmarks, 1 / (1 + (excess / (DOUBTED - 1)).square()))
+def _confidence(error: Tensor, usual: Tensor) -> Tensor:
+    """How far frames are trusted [T] in [0, 1] that differ by `error` [T] where `usual` is what frames differ by."""
+    excess = (error / usual.clamp_min(1e-6) - 1).clamp_min(0)
+    return 1 / (1 + (excess / (DOUBTED - 1)).square())
