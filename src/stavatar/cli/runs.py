@@ -59,7 +59,8 @@ def reconstruct(
         device=pipeline.choose_device(device),
         resume=resume,
     )
-    _show_results(run.folder)
+    if run is not None:
+        _show_results(run.folder)
 
 
 @app.command()
@@ -170,7 +171,10 @@ def train(
     device: Device = "auto",
     resume: Resume = False,
 ) -> None:
-    """Tracked sequence to avatar, measured on the sequence's held-out frames."""
+    """Tracked sequence to avatar, measured on the sequence's held-out frames.
+
+    Several GPUs: [bold]torchrun --nproc-per-node=2 -m stavatar train sequence/ -o out/ --set training.batch=2[/]
+    """
     from stavatar import pipeline
 
     make_known(head)
@@ -183,7 +187,8 @@ def train(
         device=pipeline.choose_device(device),
         resume=resume,
     )
-    _show_results(run.folder)
+    if run is not None:
+        _show_results(run.folder)
 
 
 @app.command()

@@ -15,6 +15,7 @@ from stavatar.alignment import Unknowns, align
 from stavatar.avatar.avatar import Avatar, render
 from stavatar.avatar.gaussians import BoundGaussians
 from stavatar.avatar.seeding import seed_beyond_mesh
+from stavatar.avatar.storage import tensors_of_avatar
 from stavatar.config import Config
 from stavatar.density import (
     AdaptiveDensity,
@@ -46,19 +47,27 @@ from stavatar.training.losses import (
 )
 from stavatar.training.plan import make_plan
 from stavatar.training.poses import TrackedParameters
+from stavatar.training.ranks import Ranks
 from stavatar.training.reference import best_reference
 from stavatar.training.schedule import common_factor, exponential
 from stavatar.training.unproject import unproject
 
 _CHECK_INTERVAL = 50  # steps between looks at the loss on a GPU, where every look waits for the device
+_ASK_INTERVAL = 10  # steps between asking the first of several processes whether it is time for a checkpoint
 _NEIGHBOUR_EPOCHS = 3  # over which the sharing of pose steps among neighbouring frames fades out
 
 
 @dataclass(frozen=True)
 class StepReport:
-    """Losses of one step, by part."""
+    """Losses of one step, by part.
+
+    Attributes:
+        parts: means over the step's frames.
+        shares: [K, P] what the frames of each process contribute to each of the P parts; None where there is one.
+    """
 
     parts: dict[str, Tensor]
+    shares: Tensor | None = None
 
     @property
     def total(self) -> Tensor:
@@ -75,6 +84,7 @@ class Trainer:
         device: where to train.
         density: adds and removes Gaussians; None takes the one that the configuration names.
         backend: rasteriser backend.
+        ranks: the processes that train together, all with the same arguments; None: this one alone.
 
     Attributes:
         avatar: what is trained.
@@ -95,16 +105,21 @@ class Trainer:
         device: torch.device | str = "cpu",
         density: DensityControl | None = None,
         backend: Backend = "auto",
+        ranks: Ranks | None = None,
     ) -> None:
         if sequence.head_model != head.name:
             raise InputError(f"the sequence was tracked with head {sequence.head_model!r}, not {head.name!r}")
         if len(sequence.train) == 0:
             raise InputError(f"sequence {sequence.name!r} has no training frames")
+        self.ranks = ranks or Ranks()
+        self.ranks.require_work(config.training.batch)
         self.sequence = sequence
         self.config = config
         self.device = torch.device(device)
         self.backend = backend
-        self.avatar = start_avatar(sequence, head, config).to(self.device)
+        self.avatar = start_avatar(sequence, head, config)
+        self.ranks.adopt(*tensors_of_avatar(self.avatar).values())
+        self.avatar.to(self.device)
         if self.avatar.network is not None and self.device.type == "cuda":
             self.avatar.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # fast there
 
@@ -119,6 +134,7 @@ class Trainer:
         self._recorded_network = self._recorded_lpips = False
         self.seconds = 0.0  # spent in :meth:`run`, interruptions not counted
         self.clusters = self._clusters()
+        self.ranks.adopt(self.clusters.assignment)
         self.plan = make_plan(config, sequence.train, self.clusters.assignment)
         self.steps = len(self.plan)
         self.density = density or self._density()
@@ -180,6 +196,10 @@ class Trainer:
         Raises:
             TrainingError: the loss is no longer a number; the last checkpoint stays as it is.
         """
+        if not self.ranks.agree(self.step):
+            raise TrainingError(
+                "the processes found different checkpoints: give the run a folder that all machines share"
+            )
         begin = saved = time.monotonic()
         before = self.seconds
         with stage("training", self.steps) as report:
@@ -193,13 +213,16 @@ class Trainer:
                 now = time.monotonic()
                 self.seconds = before + now - begin
                 due = now - saved > self.config.training.checkpoint_seconds or self.step == self.steps
-                if folder is not None and due:
+                asked = self.ranks.count == 1 or self.step % _ASK_INTERVAL == 0 or self.step == self.steps
+                if folder is not None and asked and self.ranks.first_says(due):
                     self._check(losses, frames)
                     checkpoint.save(self, folder)
                     saved = now
 
     def train_step(self, frames: Tensor, groups: Tensor) -> StepReport:
         """One step: render the frames, compare, and move everything that is learned.
+
+        Several processes render a share each; what is learned moves in all of them alike.
 
         Args:
             frames: [B] distinct indices into the sequence.
@@ -209,8 +232,9 @@ class Trainer:
         self._set_learning_rates()
         self._record_graphs(len(frames) == config.batch)
         rows = self.poses.rows(frames)
-        posed = self.avatar(rows, soft=self.soft)
-        camera = self.sequence.camera[frames].to(self.device)
+        own = self.ranks.own(frames)
+        posed = self.avatar(self.ranks.own(rows), soft=self.soft)
+        camera = self.sequence.camera[own].to(self.device)
         watched = self.density.needs_statistics and int(groups[0]) >= 0
         # A channel that is zero everywhere shows nothing, but the gradient that reaches it is the sum over pixels of
         # blending weight times whatever comes down from above: the error.
@@ -219,14 +243,14 @@ class Trainer:
             probe = torch.zeros_like(posed.opacities)[..., None].requires_grad_()
         view = render(posed, camera, sh_degree=self.sh_degree, extra=probe, statistics=watched, backend=self.backend)
         rendered = view.image.permute(0, 3, 1, 2)
-        truth = self.sequence.image(frames, self.device).permute(0, 3, 1, 2)
+        truth = self.sequence.image(own, self.device).permute(0, 3, 1, 2)
 
         similarity = ssim_map(rendered, truth)
         parts = {"photometric": photometric_loss(rendered, truth, config.ssim, similarity)}
         if self.lpips is not None and self._perceptual:
             parts["lpips"] = config.lpips * self.lpips(rendered, truth).mean()
         gaussians = self.avatar.gaussians
-        counted = (view.radii > 0).any(0) & ~gaussians.free
+        counted = self.ranks.any((view.radii > 0).any(0)) & ~gaussians.free
         parts["position"] = config.position * position_penalty(gaussians.position, counted)
         parts["scale"] = config.scale * scale_penalty(gaussians.log_scale, counted)
         if posed.offsets is not None:
@@ -236,8 +260,6 @@ class Trainer:
         losses = StepReport(parts)
         if self.avatar.network is not None:
             self.avatar.network.eval()  # everything but this step goes the ordinary way
-        if self.device.type == "cpu" or self.step % _CHECK_INTERVAL == 0:
-            self._check(losses, frames)
 
         error = torch.empty(0)
         total = losses.total
@@ -250,17 +272,33 @@ class Trainer:
         if self.network_optimiser is not None:
             self.network_optimiser.zero_grad()
         total.backward()
+        squared_error = (rendered.detach() - truth).square().mean()
+        losses, squared_error = self._averaged(losses, squared_error, rows)
+        if self.device.type == "cpu" or self.step % _CHECK_INTERVAL == 0:
+            self._check(losses, frames)
         self.gaussian_optimiser.step()
         if self.network_optimiser is not None and posed.offsets is not None:
             self.network_optimiser.step()
         self.poses.step(frames.to(self.device), rows, self._pose_factor(), self._neighbour_share())
-        if watched:
+        if watched and self.ranks.weight(len(frames)) > 0:
             weighted = None if probe is None or probe.grad is None else probe.grad[..., 0]
-            self.density.observe(Observation(view, error, groups.to(self.device), weighted))
+            self.density.observe(Observation(view, error, self.ranks.own(groups).to(self.device), weighted))
         self.step += 1
-        squared_error = (rendered.detach() - truth).square().mean()
-        self.curve.add(self.step, len(frames), total, squared_error, self.seconds, len(gaussians))
+        self.curve.add(self.step, len(frames), losses.total, squared_error, self.seconds, len(gaussians))
         return losses
+
+    def _averaged(self, losses: StepReport, squared_error: Tensor, rows: HeadParameters) -> tuple[StepReport, Tensor]:
+        """Losses and squared error over all frames of a step, `rows`; what is learned gets gradients of these too."""
+        if self.ranks.count == 1:
+            return losses, squared_error
+        leaves: list[Tensor] = list(self.avatar.gaussians.parameters())
+        if self.avatar.network is not None and self.soft:
+            leaves += self.avatar.network.parameters()
+        leaves += [row for _, row in rows.items() if row.requires_grad]
+        told = torch.stack([*losses.parts.values(), squared_error]).detach()
+        shares = self.ranks.average(leaves, len(rows), told)
+        *means, squared_error = shares.sum(0)
+        return StepReport(dict(zip(losses.parts, means, strict=True)), shares), squared_error
 
     def _record_graphs(self, full: bool) -> None:
         """On a GPU, record what every step with a full batch repeats, before the first that can replay it.
@@ -274,7 +312,10 @@ class Trainer:
             lpips.train(full)
         if self.device.type != "cuda" or not full or not self.config.training.graphs:
             return
-        batch, reduced = self.config.training.batch, self.config.training.precision == "bf16"
+        batch, reduced = (
+            len(self.ranks.own(range(self.config.training.batch))),
+            self.config.training.precision == "bf16",
+        )
         if network is not None and self.soft and not self._recorded_network:
             capture_network(network, batch, self.avatar.head.expression_count, reduced=reduced)
             self._recorded_network = True
@@ -286,6 +327,7 @@ class Trainer:
         """Density control at the moments that the plan names."""
         for event in self.plan.events:
             if event.step == self.step:
+                self._pool_statistics(event.group)
                 done = self.density.densify(
                     self.avatar,
                     self.gaussian_optimiser,
@@ -295,6 +337,19 @@ class Trainer:
                 )
                 if done is not None:
                     self.events.append(done)
+                face = self.avatar.gaussians.face
+                order = torch.arange(1, len(face) + 1, device=face.device)
+                if not self.ranks.agree(len(face), int((face * order).sum())):
+                    raise TrainingError(
+                        f"density control did not decide the same in all processes at step {self.step}: whatever a "
+                        "strategy decides by must be among its reductions"
+                    )
+
+    def _pool_statistics(self, group: int) -> None:
+        """Let every process decide by what all of them have seen."""
+        state = self.density.state()
+        for name, how in self.density.reductions.items():
+            state[name][group] = self.ranks.reduce(state[name][group], how)
 
     def _set_learning_rates(self) -> None:
         config = self.config.training
@@ -316,11 +371,16 @@ class Trainer:
         return self.config.pose.neighbours * max(0.0, 1 - epochs / _NEIGHBOUR_EPOCHS)
 
     def _check(self, losses: StepReport, frames: Tensor) -> None:
-        """Stop where a loss is not a number."""
-        for name, value in losses.parts.items():
+        """Stop where a loss is not a number; all processes stop together, and say whose frames it was."""
+        for index, (name, value) in enumerate(losses.parts.items()):
             if not bool(torch.isfinite(value)):
+                where = f"frames {frames.tolist()}"
+                if losses.shares is not None:
+                    wrong = (~losses.shares[:, index].isfinite()).nonzero()[:, 0].tolist()
+                    shares = self.ranks.shares(frames)
+                    where = ", ".join(f"frames {shares[rank]} of rank {rank}" for rank in wrong if shares[rank])
                 raise TrainingError(
-                    f"the {name} loss is {value.item()} at step {self.step} (frames {frames.tolist()}); "
+                    f"the {name} loss is {value.item()} at step {self.step} ({where}); "
                     "the last checkpoint is intact: lower the learning rates and resume"
                 )
 
@@ -328,10 +388,10 @@ class Trainer:
         """Gauss-Newton over all training frames at the moments the configuration names."""
         passes = self.config.pose.passes if self.config.pose.refine else ()
         while self.passes_done < len(passes) and self.progress >= passes[self.passes_done]:
-            self.poses.replace(
-                self.sequence.train.to(self.device),
-                self.align(self.poses.all(), self.sequence.train),
-            )
+            train = self.sequence.train
+            own = self.align(self.poses.all(), self.ranks.own(train))
+            whole = {name: self.ranks.gather(values, len(train)) for name, values in own.items()}
+            self.poses.replace(train.to(self.device), HeadParameters(**whole))
             self.passes_done += 1
 
     def align(self, start: HeadParameters, frames: Tensor, *, title: str = "aligning poses") -> HeadParameters:
