@@ -47,7 +47,8 @@ def train(folder: Path, ranks: Ranks):
     go_on(trainer, LATER)
     checkpoint.save(trainer, folder / "two_later")
     go_on(trainer, trainer.steps)
-    trainer.ranks = Ranks()  # each writes what it has
+    checkpoint.save(trainer, folder / "two_end")
+    trainer.ranks = Ranks()  # each writes what it has itself
     checkpoint.save(trainer, folder / f"two_end_{rank}")
 
     trainer.ranks = ranks
@@ -55,7 +56,7 @@ def train(folder: Path, ranks: Ranks):
     if rank == "1":
         images = trainer.sequence.image
         object.__setattr__(trainer.sequence, "image", lambda *given: images(*given) * float("nan"))
-    trainer.run(folder / "two_end_0")
+    trainer.run(folder / "two_end")
 
 
 def vanish(folder: Path, ranks: Ranks):

@@ -131,7 +131,7 @@ def assert_equal_but_for_rounding(folder, name, reference):
 
 
 def test_two_processes_that_go_on_from_one_train_what_it_would(folder, played):
-    assert_equal_but_for_rounding(folder, "two_end_0", "one_end")
+    assert_equal_but_for_rounding(folder, "two_end", "one_end")
 
 
 def test_one_process_that_goes_on_from_two_trains_what_they_would(folder, played):
@@ -140,7 +140,7 @@ def test_one_process_that_goes_on_from_two_trains_what_they_would(folder, played
     assert trainer.density.views[trainer.plan.events[1].group].sum() > 0
     go_on(trainer, trainer.steps)
     checkpoint.save(trainer, folder / "two_one")
-    assert_equal_but_for_rounding(folder, "two_one", "two_end_0")
+    assert_equal_but_for_rounding(folder, "two_one", "two_end")
 
 
 def test_both_processes_end_with_the_very_same_avatar(folder, played):
@@ -177,7 +177,7 @@ def test_a_loss_that_is_no_number_stops_both_with_one_message(folder, played):
     last = trainer_for(folder).plan.batches[-1].tolist()
     assert f"the photometric loss is nan at step 6 (frames {last[2:]} of rank 1)" in messages[0]
     assert not any("Traceback" in text for text in said), said
-    assert saved(folder, "two_end_0")[1]["step"] == 7, "the checkpoint before it stays"
+    assert saved(folder, "two_end")[1]["step"] == 7, "the checkpoint before it stays"
 
 
 def test_a_process_that_vanishes_does_not_leave_the_other_waiting(folder):

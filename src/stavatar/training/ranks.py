@@ -18,7 +18,6 @@ from typing import Any, Protocol, TypeVar
 import torch
 import torch.distributed as dist
 from torch import Tensor
-from torch.distributed.rendezvous import rendezvous
 
 from stavatar.density import Reduction
 from stavatar.errors import BackendError, InputError, TrainingError
@@ -27,7 +26,6 @@ from stavatar.progress import console
 _PATIENCE = timedelta(minutes=10)  # longer than any process computes on its own between two exchanges
 _LOOK_SECONDS = 0.2  # between looks at whether the first process is ready
 _LAUNCHED = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
-_OPERATIONS = {"sum": dist.ReduceOp.SUM, "max": dist.ReduceOp.MAX}
 
 
 class _Frames(Protocol):
@@ -54,6 +52,7 @@ class Ranks:
         self.rank = rank
         self.count = count
         self._store = store
+        self._led = 0  # times that the first process did something for all
 
     @property
     def first(self) -> bool:
@@ -102,12 +101,14 @@ class Ranks:
 
     def led(self, lead: Callable[[], _Result], follow: Callable[[], _Result]) -> _Result:
         """Let the first process do what only one may do, for as long as it takes, and the others `follow` after it."""
+        self._led += 1
+        note = f"led {self._led}"
         if self._store is None or self.first:
             result = lead()
             if self._store is not None:
-                self._store.set("led", "")
+                self._store.set(note, "")
             return result
-        while not self._store.check(["led"]):
+        while not self._store.check([note]):
             if self._store.check(["failed"]):
                 raise SystemExit(1)
             time.sleep(_LOOK_SECONDS)
@@ -179,7 +180,7 @@ class Ranks:
         return bool((largest == -negated).all())
 
     def _all_reduce(self, values: Tensor, how: Reduction) -> None:
-        self._exchange(dist.all_reduce, values, _OPERATIONS[how])
+        self._exchange(dist.all_reduce, values, dist.ReduceOp.SUM if how == "sum" else dist.ReduceOp.MAX)
 
     def _exchange(self, operation: Callable[..., Any], *arguments: Any) -> None:
         try:
@@ -245,6 +246,8 @@ def joined(device: torch.device) -> Iterator[Ranks]:
 
 def _meet(rank: int, count: int) -> dist.Store:
     """The store that all processes reach."""
+    from torch.distributed.rendezvous import rendezvous  # not in every build of torch, and needed only here
+
     try:
         store, _, _ = next(rendezvous("env://", rank, count, timeout=_PATIENCE))
     except (RuntimeError, ValueError) as error:

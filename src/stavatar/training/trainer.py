@@ -291,7 +291,7 @@ class Trainer:
         """Losses and squared error over all frames of a step, `rows`; what is learned gets gradients of these too."""
         if self.ranks.count == 1:
             return losses, squared_error
-        leaves: list[Tensor] = list(self.avatar.gaussians.parameters())
+        leaves: list[Tensor] = [values for values in self.avatar.gaussians.parameters() if values.numel()]
         if self.avatar.network is not None and self.soft:
             leaves += self.avatar.network.parameters()
         leaves += [row for _, row in rows.items() if row.requires_grad]
