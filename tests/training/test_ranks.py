@@ -40,12 +40,12 @@ def settled(**more):
     return os.environ | threads | {"PYTHONPATH": str(SOURCE)} | more
 
 
-def together(scenario, folder, count=2):
+def together(scenario, folder, device="cpu", count=2):
     """Let that many processes play a scenario; their exit codes, and what each said on standard error."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    command = [sys.executable, str(WORKER), scenario, str(folder)]
+    command = [sys.executable, str(WORKER), scenario, str(folder), device]
     processes = [
         subprocess.Popen(command, env=settled(**launched(rank, count, port)), stderr=subprocess.PIPE, text=True)
         for rank in range(count)
@@ -180,8 +180,16 @@ def test_a_loss_that_is_no_number_stops_both_with_one_message(folder, played):
     assert saved(folder, "two_end")[1]["step"] == 7, "the checkpoint before it stays"
 
 
-def test_a_process_that_vanishes_does_not_leave_the_other_waiting(folder):
-    codes, said = together("vanish", folder)
+@pytest.mark.gpu
+def test_gpus_exchange_what_processes_on_a_cpu_do(tmp_path):
+    if torch.cuda.device_count() < 2:
+        pytest.skip("needs two CUDA GPUs")
+    codes, said = together("exchange", tmp_path, "cuda")
+    assert codes == [0, 0], said
+
+
+def test_a_process_that_vanishes_after_an_exchange_does_not_leave_the_other_waiting(tmp_path):
+    codes, said = together("vanish", tmp_path)
     assert codes == [5, 9]
     assert "error: rank 0 of 2 lost touch with the others" in said[0] and "resume" in said[0]
 

@@ -78,7 +78,8 @@ class DensityControl(Protocol):
     """Whether it also reads the blending-weighted error."""
     reductions: Mapping[str, Reduction]
     """What :meth:`observe` gathers, by its name in :meth:`state`: tensors [groups, ...] that start from zero. Where
-    several processes train together, each observes frames of its own, and has those of all in :meth:`densify`."""
+    several processes train together, each observes frames of its own; in :meth:`densify`, which is to clear them, a
+    group's are those of all."""
 
     def observe(self, seen: Observation) -> None:
         """Take note of one step; must not wait for the device."""

@@ -312,10 +312,8 @@ class Trainer:
             lpips.train(full)
         if self.device.type != "cuda" or not full or not self.config.training.graphs:
             return
-        batch, reduced = (
-            len(self.ranks.own(range(self.config.training.batch))),
-            self.config.training.precision == "bf16",
-        )
+        batch = len(self.ranks.own(range(self.config.training.batch)))
+        reduced = self.config.training.precision == "bf16"
         if network is not None and self.soft and not self._recorded_network:
             capture_network(network, batch, self.avatar.head.expression_count, reduced=reduced)
             self._recorded_network = True
@@ -337,19 +335,23 @@ class Trainer:
                 )
                 if done is not None:
                     self.events.append(done)
-                face = self.avatar.gaussians.face
-                order = torch.arange(1, len(face) + 1, device=face.device)
-                if not self.ranks.agree(len(face), int((face * order).sum())):
-                    raise TrainingError(
-                        f"density control did not decide the same in all processes at step {self.step}: whatever a "
-                        "strategy decides by must be among its reductions"
-                    )
+                self._require_agreement()
 
     def _pool_statistics(self, group: int) -> None:
         """Let every process decide by what all of them have seen."""
         state = self.density.state()
         for name, how in self.density.reductions.items():
             state[name][group] = self.ranks.reduce(state[name][group], how)
+
+    def _require_agreement(self) -> None:
+        """Stop where processes have come to different Gaussians, which could not exchange gradients any more."""
+        face = self.avatar.gaussians.face
+        order = torch.arange(1, len(face) + 1, device=face.device)
+        if not self.ranks.agree(len(face), int((face * order).sum())):
+            raise TrainingError(
+                f"density control did not decide the same in all processes at step {self.step}: whatever a strategy "
+                "decides by must be among its reductions"
+            )
 
     def _set_learning_rates(self) -> None:
         config = self.config.training
