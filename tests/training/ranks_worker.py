@@ -6,6 +6,7 @@ exit code.
 
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -38,7 +39,7 @@ def go_on(trainer, to):
 
 
 def train(folder: Path, ranks: Ranks, device: torch.device):
-    """Start together, go on from what one process left, and come upon a picture that is no numbers."""
+    """Start together, go on from what one process left, and come upon colours that are no numbers."""
     rank = os.environ["RANK"]
     trainer = trainer_for(folder, ranks)
     go_on(trainer, STOP)
@@ -56,9 +57,18 @@ def train(folder: Path, ranks: Ranks, device: torch.device):
     trainer.ranks = ranks
     trainer.step -= 1
     if rank == "1":
-        images = trainer.sequence.image
-        object.__setattr__(trainer.sequence, "image", lambda *given: images(*given) * float("nan"))
-    trainer.run(folder / "two_end")
+        trainer.avatar.forward = without_colours(trainer.avatar.forward)
+    trainer.run(folder / "nan")
+
+
+def without_colours(pose):
+    """Posing Gaussians, with colours that are no numbers."""
+
+    def posed(*arguments, **options):
+        gaussians = pose(*arguments, **options)
+        return replace(gaussians, sh=gaussians.sh * float("nan"))
+
+    return posed
 
 
 def exchange(folder: Path, ranks: Ranks, device: torch.device):
