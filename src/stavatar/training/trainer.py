@@ -391,9 +391,10 @@ class Trainer:
         passes = self.config.pose.passes if self.config.pose.refine else ()
         while self.passes_done < len(passes) and self.progress >= passes[self.passes_done]:
             train = self.sequence.train
-            own = self.align(self.poses.all(), self.ranks.own(train))
-            whole = {name: self.ranks.gather(values, len(train)) for name, values in own.items()}
-            self.poses.replace(train.to(self.device), HeadParameters(**whole))
+            # Frames are tied to their neighbours and solved for together: every process does all of it.
+            aligned = self.align(self.poses.all(), train).map(Tensor.contiguous)
+            self.ranks.adopt(*(values for _, values in aligned.items()))
+            self.poses.replace(train.to(self.device), aligned)
             self.passes_done += 1
 
     def align(self, start: HeadParameters, frames: Tensor, *, title: str = "aligning poses") -> HeadParameters:
