@@ -9,6 +9,7 @@ tracked sequence do without them, as on a rented machine with a GPU, torch and l
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -36,6 +37,7 @@ from stavatar.sequence import Sequence, check_replaceable, protocols, read_seque
 from stavatar.sequence.fit_to_head import fit_to_head
 from stavatar.sequence.protocols import Protocol
 from stavatar.training import checkpoint
+from stavatar.training.ranks import Ranks, joined
 from stavatar.training.trainer import Trainer
 
 if TYPE_CHECKING:  # these read and write videos, which training and measuring do without
@@ -137,22 +139,27 @@ def reconstruct(
     protocol: str = protocols.CUSTOM.name,
     device: torch.device,
     resume: bool = False,
-) -> Run:
+) -> Run | None:
     """The whole way: video -> sequence -> avatar -> results; `head` is as in :func:`stavatar.head.choose_head`.
+
+    Returns:
+        The run; None in a process that helped another one to train.
 
     Raises:
         StavatarError: with one sentence that says what is wrong.
     """
-    require_video(video, folder)
-    split = require_protocol(protocol, config, holdout)
-    require_tools(config, device)
-    model = choose_head(head)
-    run = Run.start(folder, config, inputs_of(video, holdout, protocol, model), resume=resume)
-    with run.cleared_if_unused():
-        track(video, run, config, head=model, protocol=split, holdout=holdout, device=device)
-    train(run, config, device=device)
-    evaluate(run, device=device)
-    return run
+
+    def prepare() -> Run:
+        require_video(video, folder)
+        split = require_protocol(protocol, config, holdout)
+        require_tools(config, device)
+        model = choose_head(head)
+        run = Run.start(folder, config, inputs_of(video, holdout, protocol, model), resume=resume)
+        with run.cleared_if_unused():
+            track(video, run, config, head=model, protocol=split, holdout=holdout, device=device)
+        return run
+
+    return _train_together(prepare, folder, config, device)
 
 
 def demo(folder: Path, config: Config, *, frames: int, device: torch.device, resume: bool = False) -> Run:
@@ -178,10 +185,27 @@ def train_sequence(
     protocol: str | None = None,
     device: torch.device,
     resume: bool = False,
-) -> Run:
-    """A tracked sequence from elsewhere -> avatar -> results; see :func:`take_sequence`."""
-    run = take_sequence(source, folder, config, holdout=holdout, protocol=protocol, device=device, resume=resume)
-    train(run, config, device=device)
+) -> Run | None:
+    """A tracked sequence from elsewhere -> avatar -> results; see :func:`take_sequence`.
+
+    Returns:
+        The run; None in a process that helped another one to train.
+    """
+
+    def prepare() -> Run:
+        return take_sequence(source, folder, config, holdout=holdout, protocol=protocol, device=device, resume=resume)
+
+    return _train_together(prepare, folder, config, device)
+
+
+def _train_together(prepare: Callable[[], Run], folder: Path, config: Config, device: torch.device) -> Run | None:
+    """Prepare a run, train it with whatever processes were started for that, and measure it in the first of them."""
+    with joined(device) as ranks:
+        ranks.require_work(config.training.batch)
+        run = ranks.led(prepare, lambda: Run.open(folder))
+        train(run, config, device=device, ranks=ranks)
+    if not ranks.first:
+        return None
     evaluate(run, device=device)
     return run
 
@@ -296,19 +320,26 @@ def track(
             write_track_report(run.folder)
 
 
-def train(run: Run, config: Config, *, device: torch.device) -> None:
+def train(run: Run, config: Config, *, device: torch.device, ranks: Ranks | None = None) -> None:
     """``sequence/`` -> ``avatar/``, with the motion of all frames as photometric tracking found it.
 
-    How training went stays beside it: ``curve.json``, ``clusters.json``, ``density.json``.
+    How training went stays beside it: ``curve.json``, ``clusters.json``, ``density.json``. All `ranks` train; the first
+    one does the rest.
     """
+    ranks = ranks or Ranks()
     if run.done("held_out_tracking"):
         return
     sequence = read_sequence(run.sequence)
-    trainer = Trainer(sequence, load_head(sequence.head_model), config, device=device)
+    trainer = Trainer(sequence, load_head(sequence.head_model), config, device=device, ranks=ranks)
     if checkpoint.restore(trainer, run.folder):
         remark(f"continuing at step {trainer.step} of {trainer.steps}")
-    if trainer.step < trainer.steps or not run.done("training"):
+    untrained = trainer.step < trainer.steps or not run.done("training")
+    if untrained:
         trainer.run(run.folder)
+    ranks.part()
+    if not ranks.first:
+        return
+    if untrained:
         run.record("training", trainer.seconds)
     write_json(run.curve, trainer.curve.rows)
     write_json(run.density, [asdict(event) for event in trainer.events])

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from collections.abc import Sequence as Series
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeAlias, Union
 
 import torch
@@ -227,9 +227,10 @@ class OffsetNetwork(nn.Module):
             folded = static if isinstance(static, Folded) else fold(self)
             return offset_maps(self, folded, displacement, expression, pose, translation)
         assert static is None or isinstance(static, tuple), "static features are those of a reduced network"
+        if not (self._reduced and displacement.is_cuda):
+            return self._maps(displacement, expression, pose, translation, static)
         # What autocast casts must not be kept from one replay of a recorded step to the next.
-        half = torch.autocast("cuda", torch.bfloat16, cache_enabled=False)
-        with half if self._reduced and displacement.is_cuda else nullcontext():
+        with torch.autocast("cuda", torch.bfloat16, cache_enabled=False):
             return self._maps(displacement, expression, pose, translation, static)
 
     @contextmanager

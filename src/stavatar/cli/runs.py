@@ -60,7 +60,8 @@ def reconstruct(
         device=pipeline.choose_device(device),
         resume=resume,
     )
-    _show_results(run.folder)
+    if run is not None:
+        _show_results(run.folder)
 
 
 @app.command()
@@ -171,7 +172,10 @@ def train(
     device: Device = "auto",
     resume: Resume = False,
 ) -> None:
-    """Tracked sequence to avatar, measured on the sequence's held-out frames."""
+    """Tracked sequence to avatar, measured on the sequence's held-out frames.
+
+    Several GPUs: [bold]torchrun --nproc-per-node=2 -m stavatar train sequence/ -o out/ --set training.batch=2[/]
+    """
     from stavatar import pipeline
 
     make_known(head)
@@ -184,7 +188,8 @@ def train(
         device=pipeline.choose_device(device),
         resume=resume,
     )
-    _show_results(run.folder)
+    if run is not None:
+        _show_results(run.folder)
 
 
 @app.command()

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 import torch
 from torch import Tensor
@@ -21,6 +22,9 @@ from stavatar.splat import Rasterization
 
 MOUTH = ("mouth_interior", "teeth")
 """Regions whose Gaussians events count: what clusters are there to help."""
+
+Reduction = Literal["sum", "max"]
+"""How the statistics of processes that have seen different frames become those of all frames."""
 
 _CLONE_SHIFT = 0.05  # of the clone's scale
 _CLONE_COLOR = 0.05  # on the SH coefficient of degree 0
@@ -72,6 +76,10 @@ class DensityControl(Protocol):
     """Whether :meth:`observe` is to be called, with pixel counts, blending weights and screen-space gradients."""
     needs_weighted_error: bool
     """Whether it also reads the blending-weighted error."""
+    reductions: Mapping[str, Reduction]
+    """What :meth:`observe` gathers, by its name in :meth:`state`: tensors [groups, ...] that start from zero. Where
+    several processes train together, each observes frames of its own; in :meth:`densify`, which is to clear them, a
+    group's are those of all."""
 
     def observe(self, seen: Observation) -> None:
         """Take note of one step; must not wait for the device."""
@@ -82,7 +90,7 @@ class DensityControl(Protocol):
         """Change the avatar's Gaussians and the optimiser's state by a group's statistics; None: nothing changes."""
 
     def state(self) -> dict[str, Tensor]:
-        """What a checkpoint has to hold."""
+        """What a checkpoint has to hold: the tensors themselves, not copies."""
 
     def restore(self, state: dict[str, Tensor]) -> None:
         """Go on from such a state."""
@@ -93,6 +101,7 @@ class FixedDensity:
 
     needs_statistics = False
     needs_weighted_error = False
+    reductions: Mapping[str, Reduction] = {}
 
     def observe(self, seen: Observation) -> None:
         """Nothing to gather."""
@@ -123,12 +132,11 @@ class AdaptiveDensity:
         seed: of jitter and of redrawn texture coordinates; with the step it decides them, on every device alike.
     """
 
-    STATISTICS = ("views", "errors", "peaks", "gradients")
-
     def __init__(self, config: DensityConfig, avatar: Avatar, *, groups: int, seed: int = 0) -> None:
         self.config = config
         self.needs_statistics = True
         self.needs_weighted_error = config.control == "fpe" and config.estimator == "exact"
+        self.reductions: Mapping[str, Reduction] = {"views": "sum", "errors": "sum", "peaks": "max", "gradients": "sum"}
         self._groups = groups
         self._seed = seed
         head = avatar.head
@@ -141,7 +149,7 @@ class AdaptiveDensity:
     def _clear(self, count: int) -> None:
         """Empty statistics [groups, count] of `count` Gaussians."""
         empty = self._face_size.new_zeros(self._groups, count)
-        self.views, self.errors, self.peaks, self.gradients = (empty.clone() for _ in self.STATISTICS)
+        self.views, self.errors, self.peaks, self.gradients = (empty.clone() for _ in self.reductions)
 
     @torch.no_grad()
     def observe(self, seen: Observation) -> None:
@@ -179,7 +187,7 @@ class AdaptiveDensity:
         source, born = _apply(gaussians, optimiser, clone, split, doomed, generator)
         if self.config.uv == "redraw":
             _, gaussians.uv = sample_uv(avatar.atlas, self._pool, gaussians.face, generator)
-        for name in self.STATISTICS:
+        for name in self.reductions:
             statistics = getattr(self, name)[:, source] * ~born
             statistics[group] = 0
             setattr(self, name, statistics)
@@ -218,10 +226,10 @@ class AdaptiveDensity:
         return scale > self.config.split_size * self.config.extent
 
     def state(self) -> dict[str, Tensor]:
-        return {name: getattr(self, name) for name in self.STATISTICS}
+        return {name: getattr(self, name) for name in self.reductions}
 
     def restore(self, state: dict[str, Tensor]) -> None:
-        for name in self.STATISTICS:
+        for name in self.reductions:
             if state[name].dim() != 2 or len(state[name]) != self._groups:
                 raise ValueError(f"density.{name} has shape {list(state[name].shape)}")
             setattr(self, name, state[name].to(self._face_size.device))

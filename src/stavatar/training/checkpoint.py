@@ -30,13 +30,22 @@ _FORMAT = 2
 
 
 def save(trainer: Trainer, folder: Path) -> None:
-    """Write `folder`/checkpoint.safetensors."""
+    """Write `folder`/checkpoint.safetensors.
+
+    Of several processes that train together all call this, and the first one writes what all of them know: the file
+    does not tell how many they were, and any number can go on from it.
+    """
+    statistics = dict(trainer.density.state())
+    for name, how in trainer.density.reductions.items():
+        statistics[name] = trainer.ranks.reduce(statistics[name], how)
+    if not trainer.ranks.first:
+        return
     tensors = {f"avatar.{name}": value for name, value in tensors_of_avatar(trainer.avatar).items()}
     tensors |= {f"poses.{name}": value for name, value in trainer.poses.state_dict().items()}
     tensors |= _optimiser_tensors("gaussians", trainer.gaussian_optimiser, trainer.avatar.gaussians)
     if trainer.network_optimiser is not None and trainer.avatar.network is not None:
         tensors |= _optimiser_tensors("network", trainer.network_optimiser, trainer.avatar.network)
-    tensors |= {f"density.{name}": value for name, value in trainer.density.state().items()}
+    tensors |= {f"density.{name}": value for name, value in statistics.items()}
     tensors["assignment"] = trainer.clusters.assignment
     header = {
         "format": _FORMAT,
@@ -98,6 +107,10 @@ def _restore(trainer: Trainer, tensors: dict[str, Tensor]) -> None:
         _restore_optimiser(part("network"), trainer.network_optimiser, trainer.avatar.network)
     trainer.density.restore(part("density"))
     trainer.forget_recordings()
+    if not trainer.ranks.first:  # which has seen it all
+        state = trainer.density.state()
+        for name in trainer.density.reductions:
+            state[name].zero_()
     if not torch.equal(tensors["assignment"], trainer.clusters.assignment):
         raise ValueError("its frames were clustered differently")
 

@@ -19,6 +19,7 @@ from stavatar.alignment import Unknowns, align
 from stavatar.avatar.avatar import Avatar, render
 from stavatar.avatar.gaussians import BoundGaussians
 from stavatar.avatar.seeding import seed_beyond_mesh
+from stavatar.avatar.storage import tensors_of_avatar
 from stavatar.config import Config
 from stavatar.density import (
     AdaptiveDensity,
@@ -51,19 +52,27 @@ from stavatar.training.losses import (
 from stavatar.training.pictures import Pictures
 from stavatar.training.plan import make_plan
 from stavatar.training.poses import TrackedParameters
+from stavatar.training.ranks import Ranks
 from stavatar.training.reference import best_reference
 from stavatar.training.schedule import batch_betas, batch_factor, common_factor, exponential
 from stavatar.training.unproject import unproject
 
 _RATES = 9  # six of the Gaussians, the network's, and two of the poses
+_ASK_INTERVAL = 10  # steps between asking the first of several processes whether it is time for a checkpoint
 _NEIGHBOUR_EPOCHS = 3  # over which the sharing of pose steps among neighbouring frames fades out
 
 
 @dataclass(frozen=True)
 class StepReport:
-    """Losses of one step, by part."""
+    """Losses of one step.
+
+    Attributes:
+        parts: means over the step's frames, by part.
+        totals: [K] what the frames of each process contribute to the total.
+    """
 
     parts: dict[str, Tensor]
+    totals: Tensor
 
     @property
     def total(self) -> Tensor:
@@ -112,6 +121,7 @@ class Trainer:
         device: where to train.
         density: adds and removes Gaussians; None takes the one that the configuration names.
         backend: rasteriser backend.
+        ranks: the processes that train together, all with the same arguments; None: this one alone.
 
     Attributes:
         avatar: what is trained.
@@ -132,16 +142,21 @@ class Trainer:
         device: torch.device | str = "cpu",
         density: DensityControl | None = None,
         backend: Backend = "auto",
+        ranks: Ranks | None = None,
     ) -> None:
         if sequence.head_model != head.name:
             raise InputError(f"the sequence was tracked with head {sequence.head_model!r}, not {head.name!r}")
         if len(sequence.train) == 0:
             raise InputError(f"sequence {sequence.name!r} has no training frames")
+        self.ranks = ranks or Ranks()
+        self.ranks.require_work(config.training.batch)
         self.sequence = sequence
         self.config = config
         self.device = torch.device(device)
         self.backend = backend
-        self.avatar = start_avatar(sequence, head, config).to(self.device)
+        self.avatar = start_avatar(sequence, head, config)
+        self.ranks.adopt(*tensors_of_avatar(self.avatar).values())
+        self.avatar.to(self.device)
         if self.avatar.network is not None and self.device.type == "cuda":
             self.avatar.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # fast there
 
@@ -158,6 +173,7 @@ class Trainer:
         self.passes_done = 0
         self.seconds = 0.0  # spent in :meth:`run`, interruptions not counted
         self.clusters = self._clusters()
+        self.ranks.adopt(self.clusters.assignment)
         self.plan = make_plan(config, sequence.train, self.clusters.assignment)
         self.steps = len(self.plan)
         self.density = density or self._density()
@@ -237,6 +253,10 @@ class Trainer:
         Raises:
             TrainingError: the loss is no longer a number; the last checkpoint stays as it is.
         """
+        if not self.ranks.agree(self.step):
+            raise TrainingError(
+                "the processes found different checkpoints: give the run a folder that all machines share"
+            )
         begin = saved = time.monotonic()
         before = self.seconds
         with stage("training", self.steps) as report:
@@ -250,14 +270,17 @@ class Trainer:
                 now = time.monotonic()
                 self.seconds = before + now - begin
                 due = now - saved > self.config.training.checkpoint_seconds or self.step == self.steps
-                if folder is not None and due:
+                asked = self.ranks.count == 1 or self.step % _ASK_INTERVAL == 0 or self.step == self.steps
+                if folder is not None and asked and self.ranks.first_says(due):
                     parts = {name: float(value) for name, value in losses.parts.items()}
-                    self._check(parts, self.step, frames)
+                    self._check(parts, losses.totals.tolist(), self.step, frames)
                     checkpoint.save(self, folder)
                     saved = now
 
     def train_step(self, frames: Tensor, groups: Tensor) -> StepReport:
         """One step: render the frames, compare, and move everything that is learned.
+
+        Several processes render a share each; what is learned moves in all of them alike.
 
         Args:
             frames: [B] distinct indices into the sequence.
@@ -274,8 +297,8 @@ class Trainer:
         self._set_rates()
         inputs = StepInputs(
             frames.to(self.device, non_blocking=True),
-            groups.to(self.device, non_blocking=True),
-            self._pictures.read(frames),
+            self.ranks.own(groups).to(self.device, non_blocking=True),
+            self._pictures.read(self.ranks.own(frames)),
         )
         if self.recorder is not None and len(frames) == self.config.training.batch:
             numbers = self.recorder.run(kind, inputs).clone()
@@ -285,24 +308,26 @@ class Trainer:
         self.curve.close(self.step, len(frames), self.seconds, len(self.avatar.gaussians))
         if self.device.type == "cuda":
             self._follow(kind, numbers, frames)
-        return StepReport(dict(zip(kind.parts, numbers.unbind(), strict=False)))
+        losses, totals = numbers[: len(kind.parts) + self.ranks.count].split([len(kind.parts), self.ranks.count])
+        return StepReport(dict(zip(kind.parts, losses, strict=True)), totals)
 
     def _compute(self, kind: StepKind, inputs: StepInputs, room: int | None) -> Tensor:
         """All of a step that happens on the device. On a GPU it waits for nothing, so that it can be recorded.
 
         Args:
             kind: of the step.
-            inputs: its frames.
+            inputs: its frames; groups and pictures of those that this process draws.
             room: of the rasteriser.
 
         Returns:
-            [n] the losses that `kind.parts` names; on a GPU, the rasteriser's number of entries after them.
+            [n] the losses that `kind.parts` names and the total of each of the K processes; on a GPU, the rasteriser's
+            number of entries after them.
         """
         config, avatar, gaussians = self.config.training, self.avatar, self.avatar.gaussians
         rows = self.poses.rows(inputs.frames)
         # Everything but training goes at full precision.
         with nullcontext() if avatar.network is None else avatar.network.reducing(self._reduced):
-            posed = avatar(rows, soft=kind.soft)
+            posed = avatar(self.ranks.own(rows), soft=kind.soft)
         # A channel that is zero everywhere shows nothing, but the gradient that reaches it is the sum over pixels of
         # blending weight times whatever comes down from above: the error.
         probe = None
@@ -310,7 +335,7 @@ class Trainer:
             probe = torch.zeros_like(posed.opacities)[..., None].requires_grad_()
         view = render(
             posed,
-            self._camera[inputs.frames],
+            self._camera[self.ranks.own(inputs.frames)],
             sh_degree=kind.sh_degree,
             extra=probe,
             statistics=kind.watched,
@@ -325,7 +350,7 @@ class Trainer:
         if kind.perceptual:
             assert self.lpips is not None
             parts["lpips"] = config.lpips * self.lpips(rendered, truth).mean()
-        counted = (view.radii > 0).any(0) & ~gaussians.free
+        counted = self.ranks.any((view.radii > 0).any(0)) & ~gaussians.free
         parts["position"] = config.position * position_penalty(gaussians.position, counted)
         parts["scale"] = config.scale * scale_penalty(gaussians.log_scale, counted)
         if posed.offsets is not None:
@@ -333,8 +358,6 @@ class Trainer:
                 posed.offsets.scale, posed.offsets.color, config.offset_scale, config.offset_color
             )
         numbers = torch.stack(list(parts.values()))
-        if self.device.type == "cpu":
-            self._check(dict(zip(parts, numbers.tolist(), strict=True)), self.step, inputs.frames)
 
         error = torch.empty(0)
         total = numbers.sum()
@@ -346,25 +369,46 @@ class Trainer:
         for optimiser in self._all_optimisers():
             optimiser.zero_grad()
         total.backward()
+        squared_error = (rendered.detach() - truth).square().mean()
+        numbers, squared_error, totals = self._averaged(numbers.detach(), squared_error, rows, kind.soft)
+        if self.device.type == "cpu":
+            losses = dict(zip(parts, numbers.tolist(), strict=True))
+            self._check(losses, totals.tolist(), self.step, inputs.frames)
         self.gaussian_optimiser.step()
         if self.network_optimiser is not None and posed.offsets is not None:
             self.network_optimiser.step()
         factor, share = self._pose_rates()
         self.poses.step(inputs.frames, rows, factor, share if kind.sharing else None)
-        if kind.watched:
+        if kind.watched and self.ranks.weight(kind.frames) > 0:
             weighted = None if probe is None or probe.grad is None else probe.grad[..., 0]
             self.density.observe(Observation(view, error, inputs.groups, weighted))
-        self.curve.add(total, (rendered.detach() - truth).square().mean())
-        numbers = numbers.detach()
+        self.curve.add(numbers.sum(), squared_error)
+        numbers = torch.cat([numbers, totals])
         if isinstance(view.entries, Tensor):
             return torch.cat([numbers, view.entries[None]])
         return numbers if view.entries is None else F.pad(numbers, (0, 1), value=view.entries)
+
+    def _averaged(
+        self, numbers: Tensor, squared_error: Tensor, rows: HeadParameters, soft: bool
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Losses and squared error over all frames of a step, `rows`, and the total of each process [K].
+
+        What is learned gets gradients of all these frames as well.
+        """
+        leaves: list[Tensor] = [values for values in self.avatar.gaussians.parameters() if values.numel()]
+        if self.avatar.network is not None and soft:
+            leaves += self.avatar.network.parameters()
+        leaves += [row for _, row in rows.items() if row.requires_grad]
+        shares = self.ranks.average(leaves, len(rows), torch.cat([numbers, squared_error[None]]))
+        means = shares.sum(0)
+        return means[:-1], means[-1], shares[:, :-1].sum(1)
 
     def _follow(self, kind: StepKind, numbers: Tensor, frames: Tensor) -> None:
         """On a GPU, look at the numbers of earlier steps that have arrived by now."""
         self._trail.add((kind, self.step, frames), numbers)
         for (kind, step, frames), values in self._trail.arrived():
-            self._check(dict(zip(kind.parts, values, strict=False)), step, frames)
+            parts = dict(zip(kind.parts, values, strict=False))
+            self._check(parts, values[len(parts) : len(parts) + self.ranks.count], step, frames)
             if self.recorder is not None:
                 self.recorder.keep_room(int(values[-1]))
 
@@ -372,6 +416,7 @@ class Trainer:
         """Density control at the moments that the plan names."""
         for event in self.plan.events:
             if event.step == self.step:
+                self._pool_statistics(event.group)
                 done = self.density.densify(
                     self.avatar,
                     self.gaussian_optimiser,
@@ -382,6 +427,23 @@ class Trainer:
                 if done is not None:
                     self.events.append(done)
                     self.forget_recordings()
+                self._require_agreement()
+
+    def _pool_statistics(self, group: int) -> None:
+        """Let every process decide by what all of them have seen."""
+        state = self.density.state()
+        for name, how in self.density.reductions.items():
+            state[name][group] = self.ranks.reduce(state[name][group], how)
+
+    def _require_agreement(self) -> None:
+        """Stop where processes have come to different Gaussians, which could not exchange gradients any more."""
+        face = self.avatar.gaussians.face
+        order = torch.arange(1, len(face) + 1, device=face.device)
+        if not self.ranks.agree(len(face), int((face * order).sum())):
+            raise TrainingError(
+                f"density control did not decide the same in all processes at step {self.step}: whatever a strategy "
+                "decides by must be among its reductions"
+            )
 
     def forget_recordings(self) -> None:
         """To be called where tensors that steps work on were exchanged for others."""
@@ -421,12 +483,17 @@ class Trainer:
         epochs = self.step * self.config.training.batch / len(self.sequence.train)
         return self.config.pose.neighbours * max(0.0, 1 - epochs / _NEIGHBOUR_EPOCHS)
 
-    def _check(self, parts: dict[str, float], step: int, frames: Tensor) -> None:
-        """Stop where a loss is not a number."""
+    def _check(self, parts: dict[str, float], totals: list[float], step: int, frames: Tensor) -> None:
+        """Stop where a loss is not a number; all processes stop together, and say whose frames it was."""
         for name, value in parts.items():
             if not math.isfinite(value):
+                where = f"frames {frames.tolist()}"
+                if self.ranks.count > 1:
+                    shares = enumerate(zip(self.ranks.shares(frames), totals, strict=True))
+                    wrong = [(rank, own) for rank, (own, total) in shares if own and not math.isfinite(total)]
+                    where = ", ".join(f"frames {own} of rank {rank}" for rank, own in wrong)
                 raise TrainingError(
-                    f"the {name} loss is {value} at step {step} (frames {frames.tolist()}); "
+                    f"the {name} loss is {value} at step {step} ({where}); "
                     "the last checkpoint is intact: lower the learning rates and resume"
                 )
 
@@ -434,10 +501,11 @@ class Trainer:
         """Gauss-Newton over all training frames at the moments the configuration names."""
         passes = self.config.pose.passes if self.config.pose.refine else ()
         while self.passes_done < len(passes) and self.progress >= passes[self.passes_done]:
-            self.poses.replace(
-                self.sequence.train.to(self.device),
-                self.align(self.poses.all(), self.sequence.train),
-            )
+            train = self.sequence.train
+            # Frames are tied to their neighbours and solved for together: every process does all of it.
+            aligned = self.align(self.poses.all(), train).map(Tensor.contiguous)
+            self.ranks.adopt(*(values for _, values in aligned.items()))
+            self.poses.replace(train.to(self.device), aligned)
             self.passes_done += 1
 
     def align(self, start: HeadParameters, frames: Tensor, *, title: str = "aligning poses") -> HeadParameters:
