@@ -26,10 +26,11 @@ from stavatar.evaluation.pictures import Example, choose_examples, comparison_vi
 from stavatar.evaluation.results import assemble_results
 from stavatar.files import write_json
 from stavatar.head import HeadModel, choose_head, load_embedded_head, load_head
+from stavatar.locks import sole_writer
 from stavatar.progress import remark
 from stavatar.refinement import is_refined, refine_tracking
 from stavatar.report.page import write_report
-from stavatar.run import Run
+from stavatar.run import Run, claimed
 from stavatar.run_pictures import draw_run
 from stavatar.sequence import Sequence, check_replaceable, protocols, read_sequence, write_sequence
 from stavatar.sequence.fit_to_head import fit_to_head
@@ -141,25 +142,27 @@ def reconstruct(
     split = require_protocol(protocol, config, holdout)
     require_tools(config, device)
     model = choose_head(head)
-    run = Run.start(folder, config, inputs_of(video, holdout, protocol, model), resume=resume)
-    with run.cleared_if_unused():
-        track(video, run, config, head=model, protocol=split, holdout=holdout, device=device)
-    train(run, config, device=device)
-    evaluate(run, device=device)
+    with claimed(folder):
+        run = Run.start(folder, config, inputs_of(video, holdout, protocol, model), resume=resume)
+        with run.cleared_if_unused():
+            track(video, run, config, head=model, protocol=split, holdout=holdout, device=device)
+        train(run, config, device=device)
+        evaluate(run, device=device)
     return run
 
 
 def demo(folder: Path, config: Config, *, frames: int, device: torch.device, resume: bool = False) -> Run:
     """Render a performance of the embedded head to ``input.mp4`` and reconstruct it like any other video."""
     require_tools(config, device)
-    run = Run.start(folder, config, {"frames": frames}, resume=resume)
-    video = run.folder / "input.mp4"
-    if not run.done("rendering_input"):
-        with run.cleared_if_unused(), run.timed("rendering_input"):
-            synthesise(video, frames=frames, size=512, seed=0, noise=0.01)
-    track(video, run, config, device=device)
-    train(run, config, device=device)
-    evaluate(run, device=device)
+    with claimed(folder):
+        run = Run.start(folder, config, {"frames": frames}, resume=resume)
+        video = run.folder / "input.mp4"
+        if not run.done("rendering_input"):
+            with run.cleared_if_unused(), run.timed("rendering_input"):
+                synthesise(video, frames=frames, size=512, seed=0, noise=0.01)
+        track(video, run, config, device=device)
+        train(run, config, device=device)
+        evaluate(run, device=device)
     return run
 
 
@@ -174,9 +177,10 @@ def train_sequence(
     resume: bool = False,
 ) -> Run:
     """A tracked sequence from elsewhere -> avatar -> results; see :func:`take_sequence`."""
-    run = take_sequence(source, folder, config, holdout=holdout, protocol=protocol, device=device, resume=resume)
-    train(run, config, device=device)
-    evaluate(run, device=device)
+    with claimed(folder):
+        run = take_sequence(source, folder, config, holdout=holdout, protocol=protocol, device=device, resume=resume)
+        train(run, config, device=device)
+        evaluate(run, device=device)
     return run
 
 
@@ -285,7 +289,9 @@ def train(run: Run, config: Config, *, device: torch.device) -> None:
 
     How training went stays beside it: ``curve.json``, ``clusters.json``, ``density.json``.
     """
+    finished = run.folder / checkpoint.NAME
     if run.done("held_out_tracking"):
+        finished.unlink(missing_ok=True)  # of a run that was killed before it could do so itself
         return
     sequence = read_sequence(run.sequence)
     trainer = Trainer(sequence, load_head(sequence.head_model), config, device=device)
@@ -301,7 +307,7 @@ def train(run: Run, config: Config, *, device: torch.device) -> None:
         parameters = trainer.track_held_out().to("cpu")
         motion = Motion(parameters, sequence.camera, sequence.fps, sequence.train, sequence.test)
         save_avatar(trainer.avatar, motion, run.avatar)
-    (run.folder / checkpoint.NAME).unlink(missing_ok=True)
+    finished.unlink(missing_ok=True)
 
 
 def evaluate(
@@ -467,4 +473,7 @@ def synthesise(
     )
     if sequence is not None:
         write_sequence(tracked_sequence(performance, sequence.name), sequence)
-    return None if out is None else write_performance(out, performance)
+    if out is None:
+        return None
+    with sole_writer(out):
+        return write_performance(out, performance)

@@ -19,7 +19,7 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from stavatar.errors import InputError
-from stavatar.files import atomic_path, by_number
+from stavatar.files import atomic_path, by_number, cannot_write
 from stavatar.progress import Stage, remark, warn
 
 MIN_FRAMES = 10
@@ -431,4 +431,4 @@ def write_video(path: Path, frames: Iterable[np.ndarray], fps: float, *, crf: in
                     raise InputError(f"there are no frames to write to {path}")
                 container.mux(stream.encode())
         except av.FFmpegError as error:
-            raise InputError(f"cannot write {path}: {error.strerror}") from error
+            raise cannot_write(path, OSError(error.errno, error.strerror)) from error

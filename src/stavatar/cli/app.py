@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+import shlex
+import sys
+from typing import Any, NoReturn
 
 import typer
 from rich.console import Console
 from rich.markup import escape
 from typer.core import TyperGroup
 
+from stavatar import interruption
 from stavatar.errors import StavatarError
+from stavatar.files import cannot_write, is_of_the_disk
 
 
 class _Commands(TyperGroup):
@@ -19,14 +23,36 @@ class _Commands(TyperGroup):
     """
 
     def invoke(self, ctx: Any) -> Any:
+        interruption.listen()
         try:
             return super().invoke(ctx)
         except StavatarError as error:
-            Console(stderr=True).print(f"[red]error:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
-            raise typer.Exit(error.exit_code) from None
-        except KeyboardInterrupt:
-            Console(stderr=True).print("interrupted; finished stages are kept: run again with --resume")
-            raise typer.Exit(130) from None
+            _end(error)
+        except OSError as error:
+            if not is_of_the_disk(error):
+                raise
+            _end(cannot_write(error.filename or "a file", error))
+        except KeyboardInterrupt as interrupted:
+            _complain(_way_on(self.get_command(ctx, ctx.invoked_subcommand)))
+            raise typer.Exit(interruption.exit_code(interrupted)) from None
+
+
+def _end(error: StavatarError) -> NoReturn:
+    _complain(f"[red]error:[/] {escape(str(error))}")
+    raise typer.Exit(error.exit_code) from None
+
+
+def _complain(text: str) -> None:
+    Console(stderr=True).print(text, highlight=False, soft_wrap=True)
+
+
+def _way_on(command: Any) -> str:
+    """What to tell whoever interrupted a command."""
+    if not any(parameter.name == "resume" for parameter in command.params):
+        return "interrupted; nothing half-written is left"
+    words = ["stavatar", *sys.argv[1:]]
+    again = shlex.join(words if "--resume" in words else [*words, "--resume"])
+    return f"interrupted; what is done is kept, go on with: {escape(again)}"
 
 
 app = typer.Typer(

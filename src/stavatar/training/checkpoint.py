@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save as to_safetensors
 from torch import Tensor, nn
 
-from stavatar.avatar.storage import gaussians_from_tensors, load_tensors, tensors_of_avatar
+from stavatar.avatar.storage import gaussians_from_tensors, load_tensors, not_numbers, tensors_of_avatar
 from stavatar.density import DensityEvent
-from stavatar.errors import InputError
-from stavatar.files import atomic_path
+from stavatar.errors import InputError, TrainingError
+from stavatar.files import write_bytes
 
 if TYPE_CHECKING:
     from stavatar.training.trainer import Trainer
@@ -30,7 +30,13 @@ _FORMAT = 2
 
 
 def save(trainer: Trainer, folder: Path) -> None:
-    """Write `folder`/checkpoint.safetensors."""
+    """Write `folder`/checkpoint.safetensors.
+
+    Raises:
+        InputError: it cannot be written; the one before stays.
+        TrainingError: something in the state is no number; the one before stays.
+    """
+    trainer.guard.check(trainer.plan)
     tensors = {f"avatar.{name}": value for name, value in tensors_of_avatar(trainer.avatar).items()}
     tensors |= {f"poses.{name}": value for name, value in trainer.poses.state_dict().items()}
     tensors |= _optimiser_tensors("gaussians", trainer.gaussian_optimiser, trainer.avatar.gaussians)
@@ -47,12 +53,14 @@ def save(trainer: Trainer, folder: Path) -> None:
         "curve": trainer.curve.state(),
         "events": [dataclasses.asdict(event) for event in trainer.events],
     }
-    with atomic_path(folder / NAME) as temporary:
-        save_file(
-            {name: value.detach().cpu().contiguous() for name, value in tensors.items()},
-            temporary,
-            {"stavatar": json.dumps(header)},
+    tensors = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+    broken = not_numbers(tensors)
+    if broken:
+        raise TrainingError(
+            f"{broken} holds values that are no numbers after step {trainer.step}; the last checkpoint is intact: "
+            "lower the learning rates and resume"
         )
+    write_bytes(folder / NAME, to_safetensors(tensors, {"stavatar": json.dumps(header)}))
 
 
 def restore(trainer: Trainer, folder: Path) -> bool:

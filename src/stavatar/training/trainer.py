@@ -26,17 +26,19 @@ from stavatar.density import (
     cluster_frames,
     fused_error,
 )
-from stavatar.errors import InputError, TrainingError
+from stavatar.errors import InputError
 from stavatar.evaluation.lpips import LPIPS
 from stavatar.head import HeadModel, HeadParameters, face_frames
 from stavatar.head.regions import RegionMasks
 from stavatar.head.uv import UVAtlas
+from stavatar.interruption import held_back
 from stavatar.progress import stage
 from stavatar.sequence import Sequence
 from stavatar.splat.rasterize import Backend
 from stavatar.training import checkpoint
 from stavatar.training.curve import LearningCurve
 from stavatar.training.graphs import capture_network, capture_perceptual_loss
+from stavatar.training.guard import Guard
 from stavatar.training.losses import (
     offset_regularisation,
     photometric_loss,
@@ -111,6 +113,7 @@ class Trainer:
         movable = torch.zeros(len(sequence), dtype=torch.bool)
         movable[sequence.train] = True
         self.poses = TrackedParameters(sequence.parameters.to(self.device), config.pose, movable.to(self.device))
+        self.guard = Guard(self.device)
         self.gaussian_optimiser, self.network_optimiser = self._optimisers()
         self.lpips = LPIPS("vgg16").to(self.device) if config.training.lpips > 0 else None
 
@@ -149,10 +152,14 @@ class Trainer:
         }
         groups = [{"params": [getattr(gaussians, name)], "lr": rate, "name": name} for name, rate in rates.items()]
         network = self.avatar.network
-        return (
+        optimisers = (
             torch.optim.Adam(groups, eps=1e-15, fused=True),
             None if network is None else torch.optim.Adam(network.parameters(), lr=config.lr_network, fused=True),
         )
+        for optimiser in optimisers:
+            if optimiser is not None:
+                optimiser.found_inf = self.guard.tripped  # type: ignore[attr-defined]  # what a GradScaler would set
+        return optimisers
 
     @property
     def progress(self) -> float:
@@ -177,9 +184,20 @@ class Trainer:
     def run(self, folder: Path | None = None) -> None:
         """Train to the end, writing a checkpoint into `folder` from time to time.
 
+        An interruption waits for the end of a step and then writes a checkpoint as well.
+
         Raises:
             TrainingError: the loss is no longer a number; the last checkpoint stays as it is.
         """
+        try:
+            self._run(folder)
+        except KeyboardInterrupt:
+            if folder is not None:
+                with held_back():
+                    checkpoint.save(self, folder)
+            raise
+
+    def _run(self, folder: Path | None) -> None:
         begin = saved = time.monotonic()
         before = self.seconds
         with stage("training", self.steps) as report:
@@ -187,16 +205,17 @@ class Trainer:
             while self.step < self.steps:
                 self._align_where_due()
                 frames = self.plan.batches[self.step]
-                losses = self.train_step(frames, self.plan.groups[self.step])
-                self._densify_where_due()
+                with held_back():  # whatever comes in between: steps are done, or not
+                    losses = self.train_step(frames, self.plan.groups[self.step])
+                    self._densify_where_due()
                 report(1, note=f"loss {losses.total.item():.4f}" if self.step % 20 == 0 else None)
                 now = time.monotonic()
                 self.seconds = before + now - begin
                 due = now - saved > self.config.training.checkpoint_seconds or self.step == self.steps
                 if folder is not None and due:
-                    self._check(losses, frames)
                     checkpoint.save(self, folder)
                     saved = now
+        self.guard.check(self.plan)
 
     def train_step(self, frames: Tensor, groups: Tensor) -> StepReport:
         """One step: render the frames, compare, and move everything that is learned.
@@ -236,8 +255,6 @@ class Trainer:
         losses = StepReport(parts)
         if self.avatar.network is not None:
             self.avatar.network.eval()  # everything but this step goes the ordinary way
-        if self.device.type == "cpu" or self.step % _CHECK_INTERVAL == 0:
-            self._check(losses, frames)
 
         error = torch.empty(0)
         total = losses.total
@@ -250,6 +267,7 @@ class Trainer:
         if self.network_optimiser is not None:
             self.network_optimiser.zero_grad()
         total.backward()
+        self._keep_out_what_is_no_number(losses, rows)
         self.gaussian_optimiser.step()
         if self.network_optimiser is not None and posed.offsets is not None:
             self.network_optimiser.step()
@@ -286,6 +304,7 @@ class Trainer:
         """Density control at the moments that the plan names."""
         for event in self.plan.events:
             if event.step == self.step:
+                self.guard.check(self.plan)  # its statistics decide
                 done = self.density.densify(
                     self.avatar,
                     self.gaussian_optimiser,
@@ -315,24 +334,27 @@ class Trainer:
         epochs = self.step * self.config.training.batch / len(self.sequence.train)
         return self.config.pose.neighbours * max(0.0, 1 - epochs / _NEIGHBOUR_EPOCHS)
 
-    def _check(self, losses: StepReport, frames: Tensor) -> None:
-        """Stop where a loss is not a number."""
-        for name, value in losses.parts.items():
-            if not bool(torch.isfinite(value)):
-                raise TrainingError(
-                    f"the {name} loss is {value.item()} at step {self.step} (frames {frames.tolist()}); "
-                    "the last checkpoint is intact: lower the learning rates and resume"
-                )
+    def _keep_out_what_is_no_number(self, losses: StepReport, rows: HeadParameters) -> None:
+        """Let the guard look at this step before anything moves."""
+        learned = [*self.avatar.gaussians.named_parameters(), *rows.items()]
+        if self.avatar.network is not None:
+            learned += [(f"network.{name}", value) for name, value in self.avatar.network.named_parameters()]
+        gradients = {name: value.grad for name, value in learned if value.grad is not None}
+        self.guard.look(self.step, losses.parts, gradients)
+        for _, row in rows.items():
+            if row.grad is not None:
+                row.grad.masked_fill_(self.guard.tripped > 0, 0)
+        if self.device.type == "cpu" or self.step % _CHECK_INTERVAL == 0:
+            self.guard.check(self.plan)
 
     def _align_where_due(self) -> None:
         """Gauss-Newton over all training frames at the moments the configuration names."""
         passes = self.config.pose.passes if self.config.pose.refine else ()
         while self.passes_done < len(passes) and self.progress >= passes[self.passes_done]:
-            self.poses.replace(
-                self.sequence.train.to(self.device),
-                self.align(self.poses.all(), self.sequence.train),
-            )
-            self.passes_done += 1
+            aligned = self.align(self.poses.all(), self.sequence.train)
+            with held_back():
+                self.poses.replace(self.sequence.train.to(self.device), aligned)
+                self.passes_done += 1
 
     def align(self, start: HeadParameters, frames: Tensor, *, title: str = "aligning poses") -> HeadParameters:
         """Photometric poses of some frames against the avatar as it is now, each from its own start."""
