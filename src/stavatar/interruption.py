@@ -34,7 +34,12 @@ def exit_code(interruption: KeyboardInterrupt) -> int:
 
 
 def listen() -> None:
-    """From here on, signals that ask this process to end raise :class:`Interrupted`; those that are ignored stay so."""
+    """From here on, signals that ask this process to end raise :class:`Interrupted`; those that are ignored stay so.
+
+    Only the main thread can say so; elsewhere nothing changes.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        return
     for number in _SIGNALS:
         if signal.getsignal(number) == signal.SIG_DFL:
             signal.signal(number, _interrupt)

@@ -5,14 +5,18 @@
 
 import dataclasses
 import json
+import os
 import signal
+import threading
+import time
 
 import pytest
 import torch
 from safetensors import safe_open
 from victims import Moment, command, content, rubbish, start, until_its_end
 
-from stavatar import config, pipeline
+from stavatar import config, interruption, pipeline
+from stavatar.ablation import worker
 from stavatar.avatar.storage import TENSORS, load_avatar
 from stavatar.errors import InputError
 from stavatar.export.web.site import export_site
@@ -62,6 +66,7 @@ def step_of(run):
         return json.loads(file.metadata()["stavatar"])["step"]
 
 
+@pytest.mark.timeout(900)  # ten seconds of work, but a dozen processes
 def test_killed_again_and_again_a_run_ends_with_the_same_avatar(uninterrupted, source, settings, tmp_path):
     run = Run(tmp_path / "run")
     log = tmp_path / "log"
@@ -177,3 +182,20 @@ def test_a_claim_names_its_process_and_ends_with_it(tmp_path):
     with claimed(folder):
         pass
     assert list(folder.iterdir()) == []
+
+
+def outlive_a_parent():
+    """A worker of an ablation, whose parent goes after a moment."""
+    reading, writing = os.pipe()
+    os.dup2(reading, 0)
+    interruption.listen()
+    threading.Thread(target=worker._end_with_parent, daemon=True).start()
+    time.sleep(0.1)
+    os.close(writing)
+    time.sleep(60)
+
+
+def test_a_worker_is_interrupted_when_its_parent_is_killed(tmp_path):
+    begin = time.monotonic()
+    assert until_its_end(outlive_a_parent, log=tmp_path / "log") != 0
+    assert time.monotonic() - begin < 50 and f"Interrupted: signal {signal.SIGTERM}" in (tmp_path / "log").read_text()

@@ -17,11 +17,11 @@ from stavatar.ablation.runs import finish
 from stavatar.errors import StavatarError
 from stavatar.run import Run
 
+_STANDARD_INPUT = 0
+
 
 def main(folder: str, device: str) -> int:
-    """The process; returns its exit status."""
-    interruption.listen()
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    """What the process does; returns its exit status."""
     try:
         finish(Run.open(Path(folder)), pipeline.choose_device(device))
     except StavatarError as error:
@@ -35,9 +35,11 @@ def main(folder: str, device: str) -> int:
 
 def _end_with_parent() -> None:
     """Wait for standard input to close: the other end is the starting process's, which writes nothing."""
-    if not os.read(sys.stdin.fileno(), 1):
+    if not os.read(_STANDARD_INPUT, 1):  # sys.stdin would be locked when this process ends by itself
         os.kill(os.getpid(), signal.SIGTERM)
 
 
 if __name__ == "__main__":
+    interruption.listen()
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     sys.exit(main(*sys.argv[1:]))
