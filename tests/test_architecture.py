@@ -20,13 +20,15 @@ ALLOWED: dict[str, set[str]] = {
     "block_solver": {"errors"},
     "progress": set(),
     "files": {"errors"},
+    "locks": {"errors", "files", "progress"},
+    "interruption": set(),
     "config": {"errors", "files"},
     "assets": {"errors", "files", "progress"},
     "mesh": {"camera"},
     # what is posed, what is drawn, what was seen
     "head": {"assets", "errors", "files", "rotations"},
     "splat": {"camera", "errors", "rotations"},
-    "sequence": {"camera", "errors", "files", "head", "progress", "rotations"},
+    "sequence": {"camera", "errors", "files", "head", "locks", "progress", "rotations"},
     # video in, sequence out
     "capture": {"assets", "errors", "files", "head", "progress"},
     "synth": {"camera", "capture", "errors", "files", "head", "mesh", "progress", "rotations", "sequence"},
@@ -43,47 +45,36 @@ ALLOWED: dict[str, set[str]] = {
         "training.losses",
     },
     "training": {
-        *("alignment", "avatar", "camera", "config", "density", "errors", "evaluation", "files", "head", "mesh"),
-        *("progress", "sequence", "splat", "training.losses"),
+        *("alignment", "avatar", "camera", "config", "density", "errors", "evaluation", "files", "head"),
+        *("interruption", "mesh", "progress", "sequence", "splat", "training.losses"),
     },
     "refinement": {"alignment", "config", "head", "progress", "sequence", "training"},
     # data sets of other programs, in and out
     "data": {"assets", "capture", "errors", "head", "sequence"},
     "export": {
-        *("avatar", "camera", "config", "errors", "evaluation", "files", "head", "progress", "rotations", "sequence"),
-        "splat",
+        *("avatar", "camera", "config", "errors", "evaluation", "files", "head", "locks", "progress", "rotations"),
+        *("sequence", "splat"),
     },
     # avatar in, pictures out
-    "rendering": {"avatar", "camera", "capture", "errors", "files", "head", "progress"},
+    "rendering": {"avatar", "camera", "capture", "errors", "files", "head", "locks", "progress"},
     "drive": {"avatar", "capture", "data", "errors", "head", "progress", "rotations", "sequence", "tracking"},
     "viewer": {
         *("avatar", "camera", "capture", "drive", "errors", "files", "head", "mesh", "progress", "rendering"),
         "rotations",
     },
     # everything put together
-    "run": {"config", "errors", "files"},
+    "run": {"config", "errors", "files", "locks"},
     "report": {"config", "errors", "evaluation", "files", "run"},
     "doctor": {"assets", "config", "errors", "head"},
     "run_pictures": {"avatar", "errors", "evaluation", "files", "head", "run", "sequence"},
     "pipeline": {
         *("assets", "avatar", "capture", "config", "data", "drive", "embedding", "errors", "evaluation", "files"),
-        *(
-            "head",
-            "progress",
-            "refinement",
-            "rendering",
-            "report",
-            "run",
-            "run_pictures",
-            "sequence",
-            "synth",
-            "tracking",
-        ),
-        "training",
+        *("head", "locks", "progress", "refinement", "rendering", "report", "run", "run_pictures", "sequence"),
+        *("synth", "tracking", "training"),
     },
     "ablation": {
-        *("avatar", "config", "errors", "evaluation", "files", "head", "pipeline", "progress", "run", "run_pictures"),
-        *("sequence", "training"),
+        *("avatar", "config", "errors", "evaluation", "files", "head", "interruption", "pipeline", "progress", "run"),
+        *("run_pictures", "sequence", "training"),
     },
     "batch": {
         *("ablation", "assets", "config", "doctor", "errors", "evaluation", "files", "pipeline", "progress", "report"),
@@ -95,8 +86,7 @@ ALLOWED: dict[str, set[str]] = {
     },
     "cli": {
         *("ablation", "assets", "batch", "bench", "config", "data", "doctor", "drive", "errors", "export", "files"),
-        "pipeline",
-        *("rendering", "report", "run", "viewer"),
+        *("interruption", "pipeline", "rendering", "report", "run", "viewer"),
     },
     "__main__": {"cli"},
 }
