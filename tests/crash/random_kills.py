@@ -34,10 +34,11 @@ SETTINGS = [
     *("training.steps=40", f"training.checkpoint_seconds={CHECKPOINT_SECONDS}", "pose.passes=[0.3]"),
     *("pose.iterations=1", "schedule.order=clusters", "schedule.clusters=[3]", "schedule.warmup=0.1"),
 ]
-STAGES = ("capture", "tracking", "tracking_video", "training", "held_out_tracking", "evaluation")
+STAGES = ("capture", "tracking", "refinement", "tracking_video", "training", "held_out_tracking", "evaluation")
 SHARES = {
-    **{"capture": 0.08, "tracking": 0.1, "tracking_video": 0.06, "training": 0.36, "held_out_tracking": 0.12},
-    **{"evaluation": 0.08, "export web": 0.08, "export ply": 0.02, "evaluate": 0.04, "ablate": 0.06},
+    **{"capture": 0.08, "tracking": 0.1, "refinement": 0.06, "tracking_video": 0.06, "training": 0.3},
+    **{"held_out_tracking": 0.12, "evaluation": 0.08, "export web": 0.08, "export ply": 0.02},
+    **{"evaluate": 0.04, "ablate": 0.06},
 }
 """How the kills are shared out among stages of a run and other commands."""
 FILES = ("avatar", "sequence")
@@ -48,10 +49,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=50)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--refine", action="store_true", help="with photometric tracking, which takes most of the time")
     parser.add_argument("--out", "-o", type=Path, default=Path("kills.json"))
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="stavatar-kills-") as folder:
-        figures = Killing(Path(folder), options.kills, random.Random(options.seed)).carry_out()
+        figures = Killing(Path(folder), options.kills, random.Random(options.seed), options.refine).carry_out()
     write_json(options.out, figures)
     print(f"{figures['kills']} kills, {len(figures['differences'])} differences: {options.out}")
     return 1 if figures["differences"] else 0
@@ -64,14 +66,17 @@ class Killing:
         folder: for clip, runs and exports.
         kills: how many.
         chance: draws the moments.
+        refine: refine tracking photometrically; without, that stage's kills go to training.
     """
 
-    def __init__(self, folder: Path, kills: int, chance: random.Random) -> None:
+    def __init__(self, folder: Path, kills: int, chance: random.Random, refine: bool) -> None:
         self.folder = folder
         self.chance = chance
         self.log = folder / "log"
         self.clip = folder / "clip.mp4"
-        self.plan = shared_out(kills)
+        self.stages = [stage for stage in STAGES if refine or stage != "refinement"]
+        self.plan = shared_out(kills, [name for name in SHARES if refine or name != "refinement"])
+        self.settings = [word for one in [*SETTINGS, f"tracking.refine={refine}"] for word in ("--set", one)]
         self.kills: list[dict[str, Any]] = []
         self.differences: list[str] = []
         self.finished_runs = 0
@@ -104,10 +109,10 @@ class Killing:
 
     def _kill_stages(self, whole: Path, seconds: dict[str, float]) -> None:
         """Runs that are killed in their stages, in order, until all kills are done; then each is finished."""
-        left = {stage: self.plan[stage] for stage in STAGES}
+        left = {stage: self.plan[stage] for stage in self.stages}
         while any(left.values()):
             run = Run(self.folder / f"run{self.finished_runs}")
-            for stage in STAGES:
+            for stage in self.stages:
                 for _ in range(min(left[stage], 3)):  # a run gets no more of one stage: others are to begin afresh
                     if run.done(stage):
                         break
@@ -122,7 +127,7 @@ class Killing:
 
     def _kill_in(self, run: Run, stage: str, seconds: float) -> bool:
         """Kill the run in a stage; False where it came to its end first."""
-        before = STAGES[: STAGES.index(stage)]
+        before = self.stages[: self.stages.index(stage)]
         kept = run.folder / checkpoint.NAME
         begin = time.time()
         process = start(command, *self._reconstruct(run.folder), log=self.log)
@@ -140,14 +145,13 @@ class Killing:
         if process.exitcode != -signal.SIGKILL:
             self._compare(f"exit code in {stage}", 0, process.exitcode)
             return False
-        met = next((name for name in STAGES if not run.done(name)), "the end")
+        met = next((name for name in self.stages if not run.done(name)), "the end")
         trains = met == "training" and saved > begin
         self._note(stage, met, lost_seconds=round(now - saved, 3) if trains else None)
         return True
 
     def _reconstruct(self, out: Path) -> list[object]:
-        settings = (word for one in SETTINGS for word in ("--set", one))
-        return ["reconstruct", self.clip, "-o", out, "--preset", "cpu", "--device", "cpu", "--resume", *settings]
+        return ["reconstruct", self.clip, "-o", out, "--preset", "cpu", "--device", "cpu", "--resume", *self.settings]
 
     # ------------------------------------------------------------------------------------------------ other commands
 
@@ -189,11 +193,10 @@ class Killing:
         """Kill an ablation whose runs have processes of their own: they must go as well."""
         if not self.plan["ablate"]:
             return
-        settings = [word for one in SETTINGS for word in ("--set", one)]
 
         def words(out: Path) -> list[object]:
             rows = ["--rows", "", "--row", "fixed:density.control=none", "--jobs", 2, "--resume"]
-            return ["ablate", whole, "-o", out, "--preset", "cpu", "--device", "cpu", *rows, *settings]
+            return ["ablate", whole, "-o", out, "--preset", "cpu", "--device", "cpu", *rows, *self.settings]
 
         begin = time.monotonic()
         undisturbed, out = self.folder / "ablation", self.folder / "killed-ablation"
@@ -243,9 +246,9 @@ class Killing:
             print(f"DIFFERENT: {self.differences[-1]}", flush=True)
 
 
-def shared_out(kills: int) -> dict[str, int]:
-    """So many kills, in the proportions of :data:`SHARES`; what rounding leaves goes to training."""
-    plan = {name: int(kills * share) for name, share in SHARES.items()}
+def shared_out(kills: int, names: list[str]) -> dict[str, int]:
+    """So many kills, in the proportions of :data:`SHARES`; what is left goes to training."""
+    plan = {name: int(kills * SHARES[name]) for name in names}
     plan["training"] += kills - sum(plan.values())
     return plan
 
