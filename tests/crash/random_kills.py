@@ -163,11 +163,8 @@ class Killing:
         seconds = time.monotonic() - begin
         expected = bytes_of(undisturbed)
         for index in range(self.plan[name]):
-            process = start(command, *words(out), log=self.log)
-            process.join(self.chance.uniform(0, seconds))
-            process.kill()
-            process.join()
-            self._note(name, name if process.exitcode else "the end")
+            self._strike(words(out), seconds)
+            self._note(name, name)
             if out.exists():
                 self._compare(f"{name}: what a kill leaves", expected, bytes_of(out))
             if index % 2:
@@ -179,11 +176,8 @@ class Killing:
     def _kill_evaluate(self, whole: Path) -> None:
         expected = read_json(Run(whole).results)["metrics"]
         for _ in range(self.plan["evaluate"]):
-            process = start(command, "evaluate", whole, log=self.log)
-            process.join(self.chance.uniform(0, Run(whole).seconds["evaluation"] + 1))
-            process.kill()
-            process.join()
-            self._note("evaluate", "evaluate" if process.exitcode else "the end")
+            self._strike(["evaluate", whole], Run(whole).seconds["evaluation"] + 1)
+            self._note("evaluate", "evaluate")
             self._compare("metrics while killed", expected, read_json(Run(whole).results)["metrics"])
         self._do("evaluate", whole)
         self._compare("metrics measured again", expected, read_json(Run(whole).results)["metrics"])
@@ -203,11 +197,8 @@ class Killing:
         self._do(*words(undisturbed))
         seconds = time.monotonic() - begin
         for _ in range(self.plan["ablate"]):
-            process = start(command, *words(out), log=self.log)
-            process.join(self.chance.uniform(0, seconds))
-            process.kill()
-            process.join()
-            self._note("ablate", "ablate" if process.exitcode else "the end", workers_gone_after=self._workers_go(out))
+            self._strike(words(out), seconds)
+            self._note("ablate", "ablate", workers_gone_after=self._workers_go(out))
         self._do(*words(out))
         for row in ("full", "fixed"):
             pair = [content(folder / row / "seed0" / "avatar") for folder in (undisturbed, out)]
@@ -226,6 +217,16 @@ class Killing:
         return patience
 
     # -------------------------------------------------------------------------------------------------- bookkeeping
+
+    def _strike(self, words: list[object], seconds: float) -> None:
+        """Kill a command within so many seconds; where it came to its end before, once more."""
+        struck = False
+        while not struck:
+            process = start(command, *words, log=self.log)
+            process.join(self.chance.uniform(0, seconds))
+            process.kill()
+            process.join()
+            struck = process.exitcode == -signal.SIGKILL
 
     def _do(self, *words: object) -> None:
         """A command, undisturbed."""
