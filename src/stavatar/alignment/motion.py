@@ -17,7 +17,7 @@ from stavatar.camera import Camera
 from stavatar.head import HeadParameters, face_frames
 
 _FLAT = 1e-6
-"""Area, in squares of a face's size, below which its corners do not span a plane: its Gaussians hang on its centroid."""
+"""Area in squares of a face's size below which its corners span no plane: its Gaussians then hang on its centroid."""
 
 PROBE = 0.1
 """Step of the finite differences over poses, in units of the unknown."""
