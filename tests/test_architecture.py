@@ -22,6 +22,8 @@ ALLOWED: dict[str, set[str]] = {
     "files": {"errors"},
     "arrays": {"errors", "files"},
     "containers": {"errors", "files"},
+    "locks": {"errors", "files", "progress"},
+    "interruption": set(),
     "config": {"errors", "files"},
     "assets": {"errors", "files", "progress"},
     "mesh": {"camera"},
@@ -29,7 +31,7 @@ ALLOWED: dict[str, set[str]] = {
     # what is posed, what is drawn, what was seen
     "head": {"arrays", "assets", "errors", "files", "rotations"},
     "splat": {"camera", "errors", "rotations"},
-    "sequence": {"arrays", "camera", "errors", "files", "head", "progress", "rotations"},
+    "sequence": {"arrays", "camera", "errors", "files", "head", "locks", "progress", "rotations"},
     # video in, sequence out
     "capture": {"assets", "containers", "errors", "files", "head", "progress"},
     "synth": {"camera", "capture", "errors", "files", "head", "mesh", "progress", "rotations", "sequence"},
@@ -46,47 +48,36 @@ ALLOWED: dict[str, set[str]] = {
         *("gpu", "training.losses"),
     },
     "training": {
-        *("alignment", "avatar", "camera", "config", "density", "errors", "evaluation", "files", "head", "mesh"),
-        *("progress", "sequence", "splat", "training.losses"),
+        *("alignment", "avatar", "camera", "config", "density", "errors", "evaluation", "files", "head"),
+        *("interruption", "mesh", "progress", "sequence", "splat", "training.losses"),
     },
     "refinement": {"alignment", "config", "head", "progress", "sequence", "training"},
     # data sets of other programs, in and out
     "data": {"assets", "capture", "errors", "files", "head", "sequence"},
     "export": {
-        *("avatar", "camera", "config", "errors", "evaluation", "files", "head", "progress", "rotations", "sequence"),
-        "splat",
+        *("avatar", "camera", "config", "errors", "evaluation", "files", "head", "locks", "progress", "rotations"),
+        *("sequence", "splat"),
     },
     # avatar in, pictures out
-    "rendering": {"avatar", "camera", "capture", "errors", "files", "head", "progress"},
+    "rendering": {"avatar", "camera", "capture", "errors", "files", "head", "locks", "progress"},
     "drive": {"avatar", "capture", "data", "errors", "files", "head", "progress", "rotations", "sequence", "tracking"},
     "viewer": {
         *("avatar", "camera", "capture", "drive", "errors", "files", "head", "mesh", "progress", "rendering"),
         "rotations",
     },
     # everything put together
-    "run": {"config", "errors", "files"},
+    "run": {"config", "errors", "files", "locks"},
     "report": {"config", "containers", "errors", "evaluation", "files", "run"},
     "doctor": {"assets", "config", "errors", "head"},
     "run_pictures": {"avatar", "errors", "evaluation", "files", "head", "run", "sequence"},
     "pipeline": {
         *("assets", "avatar", "capture", "config", "data", "drive", "embedding", "errors", "evaluation", "files"),
-        *(
-            "head",
-            "progress",
-            "refinement",
-            "rendering",
-            "report",
-            "run",
-            "run_pictures",
-            "sequence",
-            "synth",
-            "tracking",
-        ),
-        "training",
+        *("head", "locks", "progress", "refinement", "rendering", "report", "run", "run_pictures", "sequence"),
+        *("synth", "tracking", "training"),
     },
     "ablation": {
-        *("avatar", "config", "errors", "evaluation", "files", "head", "pipeline", "progress", "run", "run_pictures"),
-        *("sequence", "training"),
+        *("avatar", "config", "errors", "evaluation", "files", "head", "interruption", "pipeline", "progress", "run"),
+        *("run_pictures", "sequence", "training"),
     },
     "batch": {
         *("ablation", "assets", "config", "doctor", "errors", "evaluation", "files", "pipeline", "progress", "report"),
@@ -98,7 +89,7 @@ ALLOWED: dict[str, set[str]] = {
     },
     "cli": {
         *("ablation", "assets", "batch", "bench", "config", "data", "doctor", "drive", "errors", "export", "files"),
-        *("pipeline", "progress", "rendering", "report", "run", "viewer"),
+        *("interruption", "pipeline", "progress", "rendering", "report", "run", "viewer"),
     },
     "__main__": {"cli"},
 }

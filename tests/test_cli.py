@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -17,7 +19,9 @@ from PIL import Image
 from stavatar import assets, cli, config, doctor, pipeline
 from stavatar.cli.options import configure
 from stavatar.errors import AssetError
-from stavatar.run import Run
+from stavatar.interruption import Interrupted
+from stavatar.run import Run, claimed
+from stavatar.sequence import write_sequence
 
 
 @pytest.fixture
@@ -346,10 +350,46 @@ def test_an_interruption_says_how_to_go_on(stavatar, tmp_path, monkeypatch):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(pipeline, "reconstruct", interrupted)
-    code, _, errors = stavatar("reconstruct", five_frames(tmp_path), "-o", tmp_path / "out")
+    clip, out = five_frames(tmp_path), tmp_path / "[out]"
+    code, _, errors = stavatar("reconstruct", clip, "-o", out)
     assert code == 130
-    assert "run again with --resume" in errors
+    assert f"interrupted; what is done is kept, go on with: stavatar reconstruct {clip} -o '{out}' --resume" in errors
     assert "Traceback" not in errors
+    assert stavatar("reconstruct", clip, "-o", out, "--resume")[2].count("--resume") == 1
+
+
+def test_an_interruption_of_what_cannot_be_resumed_promises_nothing(stavatar, tmp_path, monkeypatch):
+    def interrupted(*_, **__):
+        raise Interrupted(signal.SIGTERM)
+
+    monkeypatch.setattr("stavatar.export.export_ply", interrupted)
+    code, _, errors = stavatar("export", "ply", tmp_path, "-o", tmp_path / "a.ply")
+    assert code == 128 + signal.SIGTERM
+    assert errors == "interrupted; nothing half-written is left\n"
+
+
+def test_a_full_disk_wherever_it_is_met_is_one_sentence(stavatar, tmp_path, monkeypatch):
+    """Also where it is not one of our own files that cannot be written, such as a library's cache."""
+
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(tmp_path / "cache"))
+
+    monkeypatch.setattr(pipeline, "reconstruct", full)
+    code, _, errors = stavatar("reconstruct", five_frames(tmp_path), "-o", tmp_path / "out")
+    assert code == 2
+    assert_one_sentence(errors)
+    assert f"cannot write {tmp_path / 'cache'}: No space left on device; make room on that disk" in errors
+
+
+def test_two_commands_do_not_work_in_one_folder(stavatar, small_sequence, tmp_path):
+    write_sequence(small_sequence, tmp_path / "sequence")
+    with claimed(tmp_path / "out"):
+        for words in (["train"], ["ablate", "--rows", ""]):
+            command, *more = words
+            code, _, errors = stavatar(command, tmp_path / "sequence", "-o", tmp_path / "out", *more)
+            assert code == 2
+            assert_one_sentence(errors)
+            assert f"out is in use by process {os.getpid()} on " in errors
 
 
 # ---------------------------------------------------------------------------------------------------------------- help

@@ -1,5 +1,6 @@
 """Atomic writes and strict JSON."""
 
+import errno
 import os
 import stat
 
@@ -7,7 +8,7 @@ import pytest
 
 from stavatar import files
 from stavatar.errors import InputError
-from stavatar.files import atomic_path, read_json, write_json
+from stavatar.files import atomic_folder, atomic_path, read_json, write_json
 
 
 def test_a_failed_write_leaves_the_old_file_and_no_leftovers(tmp_path):
@@ -119,3 +120,66 @@ def test_results_stay_out_of_what_is_read(tmp_path):
             files.require_apart(out, tmp_path / "in")
     files.require_apart(tmp_path / "inside", tmp_path / "in")
     files.require_apart(tmp_path, tmp_path / "in")
+
+
+def test_a_folder_appears_whole_and_replaces_the_one_before(tmp_path):
+    final = tmp_path / "site"
+    for text in ("old", "new"):
+        with atomic_folder(final) as temporary:
+            assert temporary.parent == final.parent
+            (temporary / text).write_text(text)
+            assert not (final / text).exists()
+        assert [path.name for path in final.iterdir()] == [text]
+    assert list(tmp_path.iterdir()) == [final]
+    mask = os.umask(0)
+    os.umask(mask)
+    assert stat.S_IMODE(final.stat().st_mode) == 0o777 & ~mask
+
+
+def test_a_failed_folder_leaves_the_old_one_and_no_leftovers(tmp_path):
+    final = tmp_path / "site"
+    with atomic_folder(final) as temporary:
+        (temporary / "page").write_text("old")
+    with pytest.raises(RuntimeError), atomic_folder(final) as temporary:
+        (temporary / "page").write_text("half of the n")
+        raise RuntimeError("killed in the middle")
+    assert (final / "page").read_text() == "old"
+    assert list(tmp_path.iterdir()) == [final]
+
+
+def test_a_folder_that_cannot_take_its_place_leaves_the_old_one(tmp_path, monkeypatch):
+    final = tmp_path / "site"
+    with atomic_folder(final) as temporary:
+        (temporary / "page").write_text("old")
+    rename = type(final).rename
+
+    def refuse(path, target):
+        if path.name.endswith(".partial"):
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return rename(path, target)
+
+    monkeypatch.setattr(type(final), "rename", refuse)
+    with pytest.raises(InputError, match=r"cannot write .*site: .*check it"), atomic_folder(final):
+        pass
+    assert (final / "page").read_text() == "old"
+    assert list(tmp_path.iterdir()) == [final]
+
+
+def test_the_content_is_on_the_disk_before_the_name_and_the_name_before_the_end(tmp_path, monkeypatch):
+    """Else a power failure could leave the name with nothing behind it."""
+    order = []
+    fsync, replace = os.fsync, type(tmp_path).replace
+
+    def noted(handle):
+        order.append("folder" if stat.S_ISDIR(os.fstat(handle).st_mode) else "content")
+        return fsync(handle)
+
+    monkeypatch.setattr(os, "fsync", noted)
+    monkeypatch.setattr(type(tmp_path), "replace", lambda path, target: order.append("name") or replace(path, target))
+    write_json(tmp_path / "a.json", {})
+    assert order == ["content", "name", "folder"]
+
+
+def test_errors_that_are_not_of_the_disk_are_not_those_of_the_file(tmp_path):
+    with pytest.raises(FileNotFoundError), atomic_path(tmp_path / "a"):
+        (tmp_path / "what is to be copied").read_bytes()

@@ -3,8 +3,9 @@
 import pytest
 
 from stavatar import config
-from stavatar.errors import InputError, TrainingError
-from stavatar.run import Run
+from stavatar.errors import InputError
+from stavatar.files import read_json
+from stavatar.run import Run, claimed
 
 CONFIG = config.preset("cpu")
 OTHER = config.override(CONFIG, ["training.seed=1"])
@@ -132,14 +133,11 @@ def test_a_run_taken_up_stays(tmp_path):
     assert run.config_path.is_file()
 
 
-def test_errors_of_ours_leave_the_run_for_looking_at(tmp_path):
+def test_errors_of_ours_leave_no_notes_either(tmp_path):
     run = Run.start(tmp_path / "out", CONFIG, {}, resume=False)
     with pytest.raises(ZeroDivisionError), run.cleared_if_unused():
         raise ZeroDivisionError
-    assert run.config_path.is_file()
-    with pytest.raises(TrainingError), run.cleared_if_unused():
-        raise TrainingError("any error meant for the user clears it")
-    assert not run.folder.exists()
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_run_may_share_the_sequence_of_another(tmp_path):
@@ -159,3 +157,67 @@ def test_a_run_with_a_shared_sequence_is_not_taken_up_as_one_with_its_own(tmp_pa
     with pytest.raises(InputError, match="holds a run with shared_sequence"):
         Run.start(tmp_path / "out" / "run", CONFIG, {}, resume=True)
     assert Run.start(tmp_path / "out" / "run", CONFIG, {}, resume=True, shared=whole).sequence.name == "sequence"
+
+
+# ------------------------------------------------------------------------------------------------- claims and kills
+
+
+def test_a_claimed_run_admits_nobody_else(tmp_path):
+    folder = tmp_path / "out"
+    with claimed(folder):
+        Run.start(folder, CONFIG, {}, resume=False)
+        with pytest.raises(InputError, match="out is in use by process"), claimed(folder):
+            pass
+    with claimed(folder):
+        Run.start(folder, CONFIG, {}, resume=True)
+    assert sorted(path.name for path in folder.iterdir()) == ["config.yaml", "inputs.json"]
+
+
+def test_a_claim_that_comes_to_nothing_leaves_nothing(tmp_path):
+    with claimed(tmp_path / "out"):
+        run = Run.start(tmp_path / "out", CONFIG, {}, resume=False)
+        failing(run)
+    assert not (tmp_path / "out").exists()
+    (tmp_path / "there").mkdir()
+    with claimed(tmp_path / "there"):
+        pass
+    assert list((tmp_path / "there").iterdir()) == []
+
+
+def test_a_run_killed_before_it_was_one_starts_anew(tmp_path):
+    """All that there is are a lock and unfinished files."""
+    (tmp_path / ".lock").write_text("process 1 on elsewhere")
+    (tmp_path / ".config-abcd1234.partial.yaml").write_text("capture:")
+    with claimed(tmp_path):
+        Run.start(tmp_path, CONFIG, {}, resume=False)
+    with claimed(tmp_path):  # by now it is a run, and may be swept
+        pass
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["config.yaml", "inputs.json"]
+
+
+def test_a_run_killed_before_it_noted_its_inputs_is_taken_up(tmp_path):
+    first = Run.start(tmp_path, CONFIG, {"frames": 10}, resume=False)
+    first.inputs_path.unlink()
+    run = Run.start(tmp_path, CONFIG, {"frames": 20}, resume=True)
+    assert read_json(run.inputs_path) == {"frames": 20}
+    run.record("tracking", 1.0)
+    run.inputs_path.unlink()
+    with pytest.raises(InputError, match=r"inputs\.json does not exist"):  # a product of unknown origin
+        Run.start(tmp_path, CONFIG, {"frames": 20}, resume=True)
+
+
+def test_leftovers_are_swept_from_a_run_and_from_nothing_else(tmp_path):
+    for folder in ("run", "other"):
+        (tmp_path / folder / "pictures").mkdir(parents=True)
+        for name in (
+            ".sequence-abcd1234.partial",
+            ".results-abcd1234.partial.json",
+            "pictures/.c-abcd1234.partial.png",
+        ):
+            (tmp_path / folder / name).touch()
+    (tmp_path / "run" / "config.yaml").touch()
+    for folder in ("run", "other"):
+        with claimed(tmp_path / folder):
+            pass
+    assert sorted(path.name for path in (tmp_path / "run").rglob("*")) == ["config.yaml", "pictures"]
+    assert len(list((tmp_path / "other").rglob(".*"))) == 3

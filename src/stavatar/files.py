@@ -1,15 +1,17 @@
-"""Writing files so that a reader never sees half of one.
+"""Writing files and folders so that a reader never sees half of one.
 
-Every file is first written under a temporary name in the folder where it will live, flushed to the disk, and then
-renamed over its final name: the rename is atomic on one file system, so a killed process leaves either the old file or
-the new one.
+Everything is first written under a temporary name in the folder where it will live, flushed to the disk, and then
+renamed to its final name: the rename is atomic on one file system, so a killed process leaves either the old one or the
+new one, and besides it at most leftovers that :func:`sweep` knows by their names.
 """
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
+import shutil
 import stat
 import tempfile
 from collections.abc import Iterator
@@ -21,10 +23,45 @@ import yaml
 
 from stavatar.errors import InputError, reason
 
+_PARTIAL, _REPLACED = ".partial", ".replaced"
+_LEFTOVER = re.compile(r"\.(?P<stem>.+)-[a-z0-9_]{8}(?P<kind>\.partial|\.replaced)(?P<suffix>\..+)?")
+_ADVICE = {
+    "ENOSPC": "make room on that disk, then run the command again",
+    "EDQUOT": "make room within your quota, then run the command again",
+    "EFBIG": "the file is larger than this system allows: choose another disk or raise the limit",
+    "EROFS": "choose a folder that can be written to",
+    "EACCES": "choose a folder that can be written to, or change its permissions",
+    "EPERM": "choose a folder that can be written to, or change its permissions",
+    "EIO": "the disk reports a fault: check it, or choose another one",
+}
+"""What to do about errors of the disk, which can come up in the middle of any writing."""
+
 
 def by_number(file: Path) -> list[tuple[int, str]]:
     """A key that sorts file names with numbers in them by value: ``f2`` before ``f10``."""
     return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", file.stem)]
+
+
+def cannot_write(path: Path | str, error: OSError) -> InputError:
+    """The sentence for a file or folder that cannot be written."""
+    advice = _ADVICE.get(errno.errorcode.get(error.errno or 0, ""))
+    return InputError(f"cannot write {path}: {error.strerror or error}" + (f"; {advice}" if advice else ""))
+
+
+def is_of_the_disk(error: OSError) -> bool:
+    """Whether an error is one that any writing can meet: a full disk, a read-only folder."""
+    return errno.errorcode.get(error.errno or 0, "") in _ADVICE
+
+
+@contextmanager
+def _disk_errors_of(path: Path) -> Iterator[None]:
+    """Errors of the disk in this block are those of writing `path`; others may come from what is being written."""
+    try:
+        yield
+    except OSError as error:
+        if is_of_the_disk(error):
+            raise cannot_write(path, error) from error
+        raise
 
 
 @contextmanager
@@ -32,23 +69,121 @@ def atomic_path(final: Path) -> Iterator[Path]:
     """Yield a temporary path next to `final` (same suffix); rename it to `final` when the block ends well.
 
     The parent folder is created. If the block raises, the temporary file is removed and `final` is left as it was.
+
+    Raises:
+        InputError: the file cannot be written: the sentence says why, and what to do about a full disk.
     """
     final = Path(final)
     try:
         final.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=final.parent, prefix=f".{final.stem}-", suffix=f".partial{final.suffix}")
+        handle, name = tempfile.mkstemp(dir=final.parent, prefix=f".{final.stem}-", suffix=_PARTIAL + final.suffix)
     except OSError as error:
-        raise InputError(f"cannot write {final}: {error.strerror or error}") from error
+        raise cannot_write(final, error) from error
     os.close(handle)
     temporary = Path(name)
     try:
-        yield temporary
-        with temporary.open("rb") as written:
-            os.fsync(written.fileno())
-        temporary.chmod(0o666 & ~_umask())
-        temporary.replace(final)
+        with _disk_errors_of(final):
+            yield temporary
+            flush(temporary)
+            temporary.chmod(0o666 & ~_umask())
+            temporary.replace(final)
+            flush_folder(final.parent)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def atomic_folder(final: Path) -> Iterator[Path]:
+    """Yield a temporary folder beside `final`; put it in the place of `final` when the block ends well.
+
+    Whatever `final` held before is gone then: look into it first. Files must be flushed by whoever writes them, as all
+    functions here do. If the block raises, the temporary folder is removed and `final` is left as it was.
+
+    A folder cannot be renamed over another one: an earlier `final` is moved aside first. A process killed between the
+    two renames leaves it there, where :func:`sweep` finds it and brings it back.
+
+    Raises:
+        InputError: the folder cannot be written.
+    """
+    final = Path(final).resolve()
+    try:
+        temporary = temporary_folder(final)
+    except OSError as error:
+        raise cannot_write(final, error) from error
+    try:
+        with _disk_errors_of(final):
+            yield temporary
+            for folder, _, _ in os.walk(temporary):
+                flush_folder(Path(folder))
+            _put_in_place(temporary, final)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def temporary_folder(beside: Path) -> Path:
+    """Make an empty folder next to `beside`, under a name that :func:`sweep` knows for one of its leftovers."""
+    beside.parent.mkdir(parents=True, exist_ok=True)
+    name = tempfile.mkdtemp(dir=beside.parent, prefix=f".{beside.stem}-", suffix=_PARTIAL + beside.suffix)
+    temporary = Path(name)
+    temporary.chmod(0o777 & ~_umask())
+    return temporary
+
+
+def _put_in_place(temporary: Path, final: Path) -> None:
+    """Rename `temporary` to `final`; an earlier folder is moved aside first, and back if that fails."""
+    if not final.exists():
+        temporary.rename(final)
+    else:
+        aside = temporary.with_name(temporary.name.replace(_PARTIAL, _REPLACED))
+        final.rename(aside)
+        try:
+            temporary.rename(final)
+        except OSError:
+            aside.rename(final)
+            raise
+        shutil.rmtree(aside)
+    flush_folder(final.parent)
+
+
+def sweep(folder: Path, name: str | None = None) -> None:
+    """Remove what killed processes left in `folder` of unfinished files and folders: of `name`, or of all.
+
+    A folder that was moved aside for one that then did not come is put back. Nobody may be writing there meanwhile:
+    hold a lock (:mod:`stavatar.locks`).
+    """
+    for entry in list(folder.iterdir()):
+        found = _LEFTOVER.fullmatch(entry.name)
+        target = found["stem"] + (found["suffix"] or "") if found else None
+        if found is None or name not in (None, target):
+            continue
+        if found["kind"] == _REPLACED and not (folder / str(target)).exists():
+            entry.rename(folder / str(target))
+        elif entry.is_dir() and not entry.is_symlink():
+            shutil.rmtree(entry)
+        else:
+            entry.unlink()
+
+
+def is_leftover(path: Path) -> bool:
+    """Whether a name is one that only an unfinished file or folder has."""
+    return _LEFTOVER.fullmatch(path.name) is not None
+
+
+def flush(file: Path) -> None:
+    """Wait until a file's content is on the disk."""
+    with file.open("rb+") as written:
+        os.fsync(written.fileno())
+
+
+def flush_folder(folder: Path) -> None:
+    """Wait until the names in a folder are on the disk, where the platform lets folders be opened."""
+    if os.name == "nt":
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def _umask() -> int:

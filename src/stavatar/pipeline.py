@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -27,11 +28,12 @@ from stavatar.evaluation.pictures import Example, choose_examples, comparison_vi
 from stavatar.evaluation.results import assemble_results
 from stavatar.files import read_json, require_apart, write_json
 from stavatar.head import HeadModel, choose_head, load_embedded_head, load_head
+from stavatar.locks import sole_writer
 from stavatar.progress import remark, warn
 from stavatar.refinement import is_refined, refine_tracking
 from stavatar.report.page import write_report
 from stavatar.report.track_page import write_track_report
-from stavatar.run import Run
+from stavatar.run import Run, claimed
 from stavatar.run_pictures import draw_run
 from stavatar.sequence import Sequence, check_replaceable, protocols, read_sequence, write_sequence
 from stavatar.sequence.fit_to_head import fit_to_head
@@ -165,14 +167,15 @@ def reconstruct(
 def demo(folder: Path, config: Config, *, frames: int, device: torch.device, resume: bool = False) -> Run:
     """Render a performance of the embedded head to ``input.mp4`` and reconstruct it like any other video."""
     require_tools(config, device)
-    run = Run.start(folder, config, {"frames": frames}, resume=resume)
-    video = run.folder / "input.mp4"
-    if not run.done("rendering_input"):
-        with run.cleared_if_unused(), run.timed("rendering_input"):
-            synthesise(video, frames=frames, size=512, seed=0, noise=0.01)
-    track(video, run, config, device=device)
-    train(run, config, device=device)
-    evaluate(run, device=device)
+    with claimed(folder):
+        run = Run.start(folder, config, {"frames": frames}, resume=resume)
+        video = run.folder / "input.mp4"
+        if not run.done("rendering_input"):
+            with run.cleared_if_unused(), run.timed("rendering_input"):
+                synthesise(video, frames=frames, size=512, seed=0, noise=0.01)
+        track(video, run, config, device=device)
+        train(run, config, device=device)
+        evaluate(run, device=device)
     return run
 
 
@@ -200,13 +203,16 @@ def train_sequence(
 
 def _train_together(prepare: Callable[[], Run], folder: Path, config: Config, device: torch.device) -> Run | None:
     """Prepare a run, train it with whatever processes were started for that, and measure it in the first of them."""
-    with joined(device) as ranks:
-        ranks.require_work(config.training.batch)
-        run = ranks.led(prepare, lambda: Run.open(folder))
-        train(run, config, device=device, ranks=ranks)
-    if not ranks.first:
-        return None
-    evaluate(run, device=device)
+    with ExitStack() as held:
+        with joined(device) as ranks:
+            ranks.require_work(config.training.batch)
+            if ranks.first:
+                held.enter_context(claimed(folder))
+            run = ranks.led(prepare, lambda: Run.open(folder))
+            train(run, config, device=device, ranks=ranks)
+        if not ranks.first:
+            return None
+        evaluate(run, device=device)
     return run
 
 
@@ -327,7 +333,9 @@ def train(run: Run, config: Config, *, device: torch.device, ranks: Ranks | None
     one does the rest.
     """
     ranks = ranks or Ranks()
+    finished = run.folder / checkpoint.NAME
     if run.done("held_out_tracking"):
+        finished.unlink(missing_ok=True)  # of a run that was killed before it could do so itself
         return
     sequence = read_sequence(run.sequence)
     trainer = Trainer(sequence, load_head(sequence.head_model), config, device=device, ranks=ranks)
@@ -348,7 +356,7 @@ def train(run: Run, config: Config, *, device: torch.device, ranks: Ranks | None
         parameters = trainer.track_held_out().to("cpu")
         motion = Motion(parameters, sequence.camera, sequence.fps, sequence.train, sequence.test)
         save_avatar(trainer.avatar, motion, run.avatar)
-    (run.folder / checkpoint.NAME).unlink(missing_ok=True)
+    finished.unlink(missing_ok=True)
 
 
 def evaluate(
@@ -524,4 +532,7 @@ def synthesise(
     )
     if sequence is not None:
         write_sequence(tracked_sequence(performance, sequence.name), sequence)
-    return None if out is None else write_performance(out, performance)
+    if out is None:
+        return None
+    with sole_writer(out):
+        return write_performance(out, performance)

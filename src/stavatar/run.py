@@ -11,9 +11,39 @@ from pathlib import Path
 from stavatar import config as configuration
 from stavatar.config import Config
 from stavatar.errors import InputError
-from stavatar.files import read_json_object, write_json
+from stavatar.files import cannot_write, is_leftover, read_json_object, sweep, write_json
+from stavatar.locks import locked
 
 _SHARED = "shared_sequence"
+_LOCK = ".lock"
+
+
+@contextmanager
+def claimed(folder: Path) -> Iterator[None]:
+    """Keep other processes out of a run's folder, and sweep what killed ones left unfinished in it.
+
+    The folder is made where it is missing, and goes again where nothing came of it.
+
+    Raises:
+        InputError: another process works in it (the sentence says which), or it cannot be written.
+    """
+    folder = Path(folder)
+    made = not folder.exists()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise cannot_write(folder, error) from error
+    try:
+        with locked(folder / _LOCK, folder):
+            run = Run(folder)
+            if run.config_path.is_file():
+                for place in (run.folder, run.pictures):
+                    if place.is_dir():
+                        sweep(place)
+            yield
+    finally:
+        if made and not any(folder.iterdir()):
+            folder.rmdir()
 
 
 class Run:
@@ -87,7 +117,7 @@ class Run:
         if shared is not None:
             inputs = inputs | {_SHARED: os.path.relpath(shared.sequence, run.folder)}
         try:
-            occupied = run.folder.exists() and (not run.folder.is_dir() or any(run.folder.iterdir()))
+            occupied = run.folder.exists() and (not run.folder.is_dir() or any(run._entries()))
         except OSError as error:
             raise InputError(f"cannot look into {folder}: {error.strerror}") from error
         if occupied and not run.config_path.is_file():
@@ -97,6 +127,8 @@ class Run:
         if occupied:
             if configuration.load(run.config_path) != config:
                 raise InputError(f"{folder} holds a run with other settings than these; resume it with the same ones")
+            if not run.inputs_path.exists() and not run.seconds:  # killed before it could note them
+                write_json(run.inputs_path, inputs)
             before = read_json_object(run.inputs_path)
             for name in sorted(set(inputs) | set(before)):
                 if before.get(name) != inputs.get(name):
@@ -106,9 +138,13 @@ class Run:
                     )
         else:
             run._claimed, run._made_folder = True, not run.folder.exists()
+            configuration.save(config, run.config_path)  # first, as it is what makes a folder a run
             write_json(run.inputs_path, inputs)
-            configuration.save(config, run.config_path)
         return run
+
+    def _entries(self) -> Iterator[Path]:
+        """What is in the folder, but for the lock and for files that were never finished."""
+        return (entry for entry in self.folder.iterdir() if entry.name != _LOCK and not is_leftover(entry))
 
     @property
     def sequence(self) -> Path:
@@ -165,9 +201,9 @@ class Run:
             yield
         except Exception:
             notes = {self.config_path, self.inputs_path, self._stages}
-            if self._claimed and notes.issuperset(self.folder.iterdir()):
+            if self._claimed and notes.issuperset(self._entries()):
                 for note in notes:
                     note.unlink(missing_ok=True)
-                if self._made_folder:
+                if self._made_folder and not any(self.folder.iterdir()):  # while it is claimed, the lock is still there
                     self.folder.rmdir()
             raise

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import time
 from types import SimpleNamespace
 
 import pytest
@@ -67,11 +68,41 @@ def test_an_interruption_ends_the_processes(trials, monkeypatch):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(subprocess, "Popen", Noted)
-    monkeypatch.setattr(runs, "time", SimpleNamespace(sleep=interrupted))
+    monkeypatch.setattr(runs, "time", SimpleNamespace(sleep=interrupted, monotonic=time.monotonic))
     with pytest.raises(KeyboardInterrupt):
         runs._in_processes(trials("time.sleep(60)", "time.sleep(60)", "time.sleep(60)"), CPU, 2)
     assert len(started) == 2  # the third was not begun
     assert all(process.wait(timeout=20) != 0 for process in started)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no signals there")
+def test_an_interruption_waits_for_checkpoints_but_not_for_ever(trials, monkeypatch, tmp_path):
+    """One process takes its time and ends well, another does not want to end."""
+    monkeypatch.setattr(runs, "_GRACE_SECONDS", 2.0)
+    ready = "pathlib.Path(str(folder) + '.ready').touch(); time.sleep(60)"
+    slow = "import signal; stop = lambda *_: (time.sleep(0.3), folder.with_suffix('.txt').touch(), sys.exit(0)); "
+    deaf = "import signal; stop = signal.SIG_IGN; "
+    planned = trials(*(kind + "signal.signal(signal.SIGTERM, stop); " + ready for kind in (slow, deaf)))
+
+    def interrupted(_):
+        while len(list(tmp_path.glob("*.ready"))) < 2:
+            time.sleep(0.02)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(runs, "time", SimpleNamespace(sleep=interrupted, monotonic=time.monotonic))
+    begin = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        runs._in_processes(planned, CPU, 2)
+    assert (tmp_path / "seed0.txt").exists()
+    assert time.monotonic() - begin < 30
+
+
+def test_a_process_finds_its_standard_input_closed_when_its_parent_is_gone(trials):
+    process = runs._start_process(trials("sys.stdin.read(); sys.exit(7)")[0], CPU, 1)
+    with pytest.raises(subprocess.TimeoutExpired):
+        process.wait(0.3)
+    process.stdin.close()  # as the system does when it ends a process
+    assert process.wait(20) == 7
 
 
 def test_the_worker_says_what_is_wrong_in_its_last_line(tmp_path, capsys):

@@ -21,7 +21,7 @@ from stavatar.evaluation.drawing.curves import draw_curves
 from stavatar.evaluation.openness import INSIDE_MOUTH
 from stavatar.files import read_json, write_json, write_text
 from stavatar.head import HeadModel, load_head
-from stavatar.run import Run
+from stavatar.run import Run, claimed
 from stavatar.run_pictures import (
     CLUSTERS,
     CURVES,
@@ -74,21 +74,22 @@ def ablate(
     rows = [row for row in rows if row.name not in idle]
     trials = plan_trials(folder, base, rows, seeds)
     source = Run.open(data).sequence if (data / "config.yaml").is_file() else data
-    whole = pipeline.take_sequence(source, folder, base, device=device, resume=resume)
-    failures = carry_out(trials, whole, device, jobs)
-    sequence = read_sequence(whole.sequence)
-    facts = {
-        "sequence": sequence.name,
-        "preset": base.preset,
-        "seeds": ", ".join(map(str, seeds)),
-        "device": device.type + (f", {jobs} runs at a time, which the seconds include" if jobs > 1 else ""),
-    }
-    if idle:
-        facts["left out, as they change nothing of these settings"] = ", ".join(sorted(idle))
-    finished = [trial for trial in trials if trial.finished and trial.name not in failures]
-    _write_numbers(folder, rows, finished, failures, facts, load_head(sequence.head_model))
-    if finished:
-        _draw(folder, finished, sequence, device)
+    with claimed(folder):
+        whole = pipeline.take_sequence(source, folder, base, device=device, resume=resume)
+        failures = carry_out(trials, whole, device, jobs)
+        sequence = read_sequence(whole.sequence)
+        facts = {
+            "sequence": sequence.name,
+            "preset": base.preset,
+            "seeds": ", ".join(map(str, seeds)),
+            "device": device.type + (f", {jobs} runs at a time, which the seconds include" if jobs > 1 else ""),
+        }
+        if idle:
+            facts["left out, as they change nothing of these settings"] = ", ".join(sorted(idle))
+        finished = [trial for trial in trials if trial.finished and trial.name not in failures]
+        _write_numbers(folder, rows, finished, failures, facts, load_head(sequence.head_model))
+        if finished:
+            _draw(folder, finished, sequence, device)
     return failures
 
 

@@ -21,11 +21,12 @@ from stavatar.errors import StavatarError
 from stavatar.files import write_text
 from stavatar.head import load_head
 from stavatar.progress import remark, stage, warn
-from stavatar.run import Run
+from stavatar.run import Run, claimed
 from stavatar.sequence import read_sequence
 from stavatar.training.trainer import Trainer
 
 _LOOK_SECONDS = 0.1  # between looks at which processes have ended
+_GRACE_SECONDS = 30.0  # for processes that are asked to end to write their checkpoints
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
 
 
@@ -55,7 +56,9 @@ class Trial:
 
     @property
     def finished(self) -> bool:
-        return Run(self.folder).results.exists()
+        """Whether there is nothing left to do; the report is written last."""
+        run = Run(self.folder)
+        return run.results.exists() and run.report.exists()
 
 
 def plan_trials(folder: Path, base: Config, rows: list[Row], seeds: list[int]) -> list[Trial]:
@@ -106,8 +109,9 @@ def finish(run: Run, device: torch.device) -> None:
     """Train and measure a run that was started, from wherever it stands."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)  # results tell a run's own
-    pipeline.train(run, config.load(run.config_path), device=device)
-    pipeline.evaluate(run, device=device, video=False)
+    with claimed(run.folder):
+        pipeline.train(run, config.load(run.config_path), device=device)
+        pipeline.evaluate(run, device=device, video=False)
 
 
 def _warm_up(whole: Run, settings: Config, device: torch.device) -> None:
@@ -156,15 +160,29 @@ def _in_processes(trials: list[Trial], device: torch.device, jobs: int) -> dict[
                         failures[trial.name] = _reason(trial, process.returncode)
                 time.sleep(_LOOK_SECONDS)
     finally:
-        for _, process in running.values():
-            process.terminate()
+        _end([process for _, process in running.values()])
     return failures
 
 
+def _end(processes: list[subprocess.Popen]) -> None:
+    """Ask processes to end, and see to it that they do."""
+    for process in processes:
+        process.terminate()
+    deadline = time.monotonic() + _GRACE_SECONDS
+    for process in processes:
+        try:
+            process.wait(max(0.0, deadline - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            process.kill()
+
+
 def _start_process(trial: Trial, device: torch.device, threads: int) -> subprocess.Popen:
+    """A process that also ends when this one is killed: it then finds its standard input closed."""
     environment = {**os.environ, **dict.fromkeys(_THREADS, str(threads))}
     with trial.log.open("w", encoding="utf-8") as log:
-        return subprocess.Popen(_command(trial, device), env=environment, stdout=log, stderr=subprocess.STDOUT)
+        return subprocess.Popen(
+            _command(trial, device), env=environment, stdin=subprocess.PIPE, stdout=log, stderr=subprocess.STDOUT
+        )
 
 
 def _reason(trial: Trial, status: int) -> str:

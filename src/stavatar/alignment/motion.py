@@ -16,6 +16,9 @@ from stavatar.avatar.avatar import Avatar
 from stavatar.camera import Camera
 from stavatar.head import HeadParameters, face_frames
 
+_FLAT = 1e-6
+"""Area in squares of a face's size below which its corners span no plane: its Gaussians then hang on its centroid."""
+
 PROBE = 0.1
 """Step of the finite differences over poses, in units of the unknown."""
 
@@ -75,8 +78,8 @@ class Carrier:
         # Corners in the face's own axes and unit, about the centroid; their normal part is zero.
         local = (corners - corners.mean(1, keepdim=True)) @ rotation / size[:, None, None]
         edges = torch.stack([local[:, 1] - local[:, 0], local[:, 2] - local[:, 0]], -1)[:, [0, 2]]
-        # On a face without area, which has no such coordinates, a Gaussian moves with the centroid.
-        in_plane = torch.linalg.solve_ex(edges, gaussians.position[:, [0, 2], None])[0][..., 0].nan_to_num(0, 0, 0)
+        in_plane = torch.linalg.solve_ex(edges, gaussians.position[:, [0, 2], None])[0][..., 0]
+        in_plane = torch.where(torch.linalg.det(edges)[:, None].abs() > _FLAT, in_plane, 0)
         plane = torch.cat([-in_plane.sum(1, keepdim=True), in_plane], 1) + 1 / 3
         free = gaussians.free
         bearing, place = gaussians.face[free].unique(return_inverse=True)

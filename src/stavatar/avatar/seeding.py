@@ -42,21 +42,20 @@ def seed_beyond_mesh(
         generator: chooses among the pixels.
 
     Returns:
-        Seeds, or None where the mesh covers the whole matte.
+        Seeds, or None where the mesh covers the whole matte or lies behind the camera.
     """
     covered = rasterize_mesh(vertices, head.faces, camera, cull_back_faces=False).face >= 0
     bare = (matte > _OPAQUE) & ~covered
     rows, columns = bare.nonzero().unbind(1)
-    if len(rows) == 0 or count == 0:
-        return None
-    chosen = torch.randperm(len(rows), generator=generator)[:count]
-    pixels = torch.stack([columns[chosen], rows[chosen]], 1) + 0.5
-
     frames = face_frames(vertices[None], head.faces)
     in_camera = camera.to_camera(frames.origin)[0]
     normals = frames.rotation[0, :, :, 1] @ camera.world_to_camera[0, :3, :3].T
     outward = head.faces_in(*_CARRIERS) & (normals[:, 2] < 0.2)  # towards the camera, or across the line of sight
-    carriers = outward.nonzero()[:, 0]
+    carriers = (outward & (in_camera[:, 2] > 0)).nonzero()[:, 0]
+    if len(rows) == 0 or count == 0 or len(carriers) == 0:
+        return None
+    chosen = torch.randperm(len(rows), generator=generator)[:count]
+    pixels = torch.stack([columns[chosen], rows[chosen]], 1) + 0.5
     projected = camera.project(frames.origin[:, carriers])[0]
     face = carriers[torch.cdist(pixels, projected).argmin(1)]
 

@@ -9,7 +9,8 @@ from typing import Any
 import torch
 import yaml
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
+from safetensors.torch import save as to_safetensors
 from torch import Tensor
 
 from stavatar import __version__
@@ -17,8 +18,8 @@ from stavatar.avatar.avatar import Avatar
 from stavatar.avatar.gaussians import BoundGaussians
 from stavatar.camera import Camera
 from stavatar.config import from_dict, to_dict
-from stavatar.errors import InputError, reason
-from stavatar.files import atomic_path, read_yaml, require_file, write_text
+from stavatar.errors import InputError, TrainingError, reason
+from stavatar.files import atomic_folder, read_yaml, require_file, write_bytes, write_text
 from stavatar.head import HeadParameters, load_head
 from stavatar.head.regions import RegionMasks
 from stavatar.head.uv import UVAtlas
@@ -88,7 +89,16 @@ def gaussians_from_tensors(tensors: dict[str, Tensor]) -> BoundGaussians:
 
 
 def save_avatar(avatar: Avatar, motion: Motion, folder: Path) -> None:
-    """Write an avatar and its recorded motion into `folder`, which is created."""
+    """Write an avatar and its recorded motion as `folder`, whole or not at all; an avatar that it holds is replaced.
+
+    Raises:
+        InputError: the folder cannot be written or holds something else.
+        TrainingError: something in the avatar is no number; an avatar that was there stays.
+    """
+    folder = Path(folder)
+    strangers = {entry.name for entry in folder.iterdir()} - {TENSORS, DESCRIPTION} if folder.is_dir() else set()
+    if strangers:
+        raise InputError(f"{folder} holds {min(strangers)!r}, so it is not replaced by an avatar: give another folder")
     tensors = tensors_of_avatar(avatar)
     tensors |= {f"motion.{name}": value for name, value in motion.parameters.items()}
     camera = motion.camera
@@ -99,8 +109,10 @@ def save_avatar(avatar: Avatar, motion: Motion, folder: Path) -> None:
         "motion.train": motion.train,
         "motion.test": motion.test,
     }
-    with atomic_path(folder / TENSORS) as temporary:
-        save_file({name: value.detach().cpu().contiguous() for name, value in tensors.items()}, temporary)
+    tensors = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+    broken = not_numbers(tensors)
+    if broken:
+        raise TrainingError(f"the avatar is not saved to {folder}: {broken} holds values that are no numbers")
     description = {
         "format": FORMAT,
         "stavatar": __version__,
@@ -110,7 +122,14 @@ def save_avatar(avatar: Avatar, motion: Motion, folder: Path) -> None:
         "fps": motion.fps,
         "config": to_dict(avatar.config),
     }
-    write_text(folder / DESCRIPTION, yaml.safe_dump(description, sort_keys=False))
+    with atomic_folder(folder) as temporary:
+        write_bytes(temporary / TENSORS, to_safetensors(tensors))
+        write_text(temporary / DESCRIPTION, yaml.safe_dump(description, sort_keys=False))
+
+
+def not_numbers(tensors: dict[str, Tensor]) -> str | None:
+    """The name of the first tensor that holds NaN or infinity; None where all are numbers."""
+    return next((name for name, value in tensors.items() if not bool(torch.isfinite(value).all())), None)
 
 
 def avatar_folder(path: Path) -> Path:

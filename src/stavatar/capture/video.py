@@ -20,7 +20,7 @@ from PIL import Image, ImageOps
 
 from stavatar.containers import MAX_SIDE, MOST_BYTES, open_video
 from stavatar.errors import InputError, reason
-from stavatar.files import atomic_path, by_number, require_file
+from stavatar.files import atomic_path, by_number, cannot_write, require_file
 from stavatar.progress import Stage, remark, warn
 
 MIN_FRAMES = 10
@@ -433,4 +433,4 @@ def write_video(path: Path, frames: Iterable[np.ndarray], fps: float, *, crf: in
                     raise InputError(f"there are no frames to write to {path}")
                 container.mux(stream.encode())
         except av.FFmpegError as error:
-            raise InputError(f"cannot write {path}: {error.strerror}") from error
+            raise cannot_write(path, OSError(error.errno, error.strerror)) from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import shlex
 import sys
 import traceback
 from typing import Annotated, Any
@@ -12,7 +13,9 @@ from rich.console import Console
 from rich.markup import escape
 from typer.core import TyperGroup
 
+from stavatar import interruption
 from stavatar.errors import StavatarError, reason
+from stavatar.files import cannot_write, is_of_the_disk
 from stavatar.progress import printable
 
 _UsageError: Any = typer.BadParameter.__base__  # of the click that typer brings: typer itself has no name for it
@@ -28,18 +31,19 @@ class _Commands(TyperGroup):
     """
 
     def invoke(self, ctx: Any) -> Any:
+        interruption.listen()
         try:
             return super().invoke(ctx)
         except (typer.Exit, typer.Abort, BrokenPipeError):
             raise
-        except KeyboardInterrupt:
-            Console(stderr=True).print("interrupted; finished stages are kept: run again with --resume")
-            raise typer.Exit(130) from None
+        except KeyboardInterrupt as interrupted:
+            _complain(_way_on(self.get_command(ctx, ctx.invoked_subcommand)))
+            raise typer.Exit(interruption.exit_code(interrupted)) from None
         except Exception as error:
             if ctx.params.get("debug"):
                 traceback.print_exception(error)
             sentence, code = _told(error)
-            Console(stderr=True).print(f"[red]error:[/] {escape(printable(sentence))}", highlight=False, soft_wrap=True)
+            _complain(f"[red]error:[/] {escape(printable(sentence))}")
             raise typer.Exit(code) from None
 
 
@@ -50,6 +54,8 @@ def _told(error: Exception) -> tuple[str, int]:
     if isinstance(error, _UsageError):
         where = error.ctx.command_path if error.ctx else "stavatar"
         return f"{error.format_message().rstrip('.')} (see `{where} --help`)", error.exit_code
+    if isinstance(error, OSError) and is_of_the_disk(error):
+        return _told(cannot_write(error.filename or "a file", error))
     if isinstance(error, MemoryError):
         return "there is not enough memory: close other programs, or choose smaller pictures or fewer frames", NO_MEMORY
     kind, what = type(error).__name__, reason(error)
@@ -59,6 +65,19 @@ def _told(error: Exception) -> tuple[str, int]:
         "the same words show",
         UNEXPECTED,
     )
+
+
+def _complain(text: str) -> None:
+    Console(stderr=True).print(text, highlight=False, soft_wrap=True)
+
+
+def _way_on(command: Any) -> str:
+    """What to tell whoever interrupted a command."""
+    if not any(parameter.name == "resume" for parameter in command.params):
+        return "interrupted; nothing half-written is left"
+    words = ["stavatar", *sys.argv[1:]]
+    again = shlex.join(words if "--resume" in words else [*words, "--resume"])
+    return f"interrupted; what is done is kept, go on with: {escape(again)}"
 
 
 app = typer.Typer(

@@ -104,23 +104,24 @@ def track(
     Landmarks first, then all frames are aligned photometrically ([bold]--set tracking.refine=false[/] leaves that out).
     """
     from stavatar import pipeline
-    from stavatar.run import Run
+    from stavatar.run import Run, claimed
 
     configuration = configure(preset, settings, device)
     pipeline.require_video(video, out)
     split = pipeline.require_protocol(protocol, configuration, holdout)
     model = pipeline.choose_head(head)
-    run = Run.start(out, configuration, pipeline.inputs_of(video, holdout, protocol, model), resume=resume)
-    with run.cleared_if_unused():
-        pipeline.track(
-            video,
-            run,
-            configuration,
-            head=model,
-            protocol=split,
-            holdout=holdout,
-            device=pipeline.choose_device(device),
-        )
+    with claimed(out):
+        run = Run.start(out, configuration, pipeline.inputs_of(video, holdout, protocol, model), resume=resume)
+        with run.cleared_if_unused():
+            pipeline.track(
+                video,
+                run,
+                configuration,
+                head=model,
+                protocol=split,
+                holdout=holdout,
+                device=pipeline.choose_device(device),
+            )
     say(f"sequence: {run.sequence}\noverlay:  {run.tracking_video}\nreport:   {run.track_report}")
 
 
@@ -208,11 +209,12 @@ def evaluate(
 ) -> None:
     """Measure a finished run again: results.json, contact sheet, side-by-side video, report."""
     from stavatar import pipeline
-    from stavatar.run import Run
+    from stavatar.run import Run, claimed
 
     make_known(head)
     run = Run.open(folder)
-    pipeline.evaluate(run, device=pipeline.choose_device(device), protocol=protocol, driver=driver)
+    with claimed(folder):
+        pipeline.evaluate(run, device=pipeline.choose_device(device), protocol=protocol, driver=driver)
     _show_results(run.folder)
 
 

@@ -20,6 +20,7 @@ from stavatar.export.spz import read_spz, write_spz
 from stavatar.export.web.page import export_page
 from stavatar.export.web.site import Truth, export_site
 from stavatar.head import HeadParameters
+from stavatar.locks import sole_writer
 from stavatar.sequence import read_sequence
 
 
@@ -31,7 +32,8 @@ def export_ply(path: Path, out: Path, *, frame: int | None) -> int:
     """
     _require_suffix(out, ".ply")
     splats, _ = _splats(path, frame)
-    write_ply(out, splats)
+    with sole_writer(out):
+        write_ply(out, splats)
     return len(splats)
 
 
@@ -44,7 +46,8 @@ def export_spz(path: Path, out: Path, *, frame: int | None) -> float:
     """
     _require_suffix(out, ".spz")
     splats, camera = _splats(path, frame)
-    write_spz(out, splats)
+    with sole_writer(out):
+        write_spz(out, splats)
     before, after = (what.draw(camera).image.clamp(0, 1) for what in (splats, read_spz(out)))
     return psnr(after, before).item()
 
@@ -57,7 +60,8 @@ def export_glb(path: Path, out: Path) -> None:
     """
     _require_suffix(out, ".glb")
     avatar, motion = load_avatar(avatar_folder(path))
-    write_animated_mesh(out, avatar, motion)
+    with sole_writer(out):
+        write_animated_mesh(out, avatar, motion)
 
 
 def export_motion(path: Path, out: Path) -> None:
@@ -68,10 +72,11 @@ def export_motion(path: Path, out: Path) -> None:
     """
     _require_suffix(out, ".npz", ".csv")
     avatar, motion = load_avatar(avatar_folder(path))
-    if out.suffix.lower() == ".npz":
-        write_motion_npz(out, avatar.head, avatar.shape, motion)
-    else:
-        write_motion_csv(out, avatar.head, motion)
+    with sole_writer(out):
+        if out.suffix.lower() == ".npz":
+            write_motion_npz(out, avatar.head, avatar.shape, motion)
+        else:
+            write_motion_csv(out, avatar.head, motion)
 
 
 def export_web(path: Path, out: Path, *, rank: int, frames: int | None, device: torch.device) -> dict[str, Any]:

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from stavatar.capture.video import write_video
 from stavatar.errors import InputError
-from stavatar.files import atomic_path
+from stavatar.files import atomic_folder, atomic_path
+from stavatar.locks import sole_writer
 
 
 def to_uint8(image: Tensor, alpha: Tensor | None = None) -> np.ndarray:
@@ -56,15 +57,18 @@ def check_target(out: Path) -> bool:
 
 
 def write_pictures(out: Path, pictures: Iterable[np.ndarray], fps: float) -> None:
-    """Write uint8 pictures, all of one size, to what :func:`check_target` takes `out` for.
+    """Write uint8 pictures, all of one size, to what :func:`check_target` takes `out` for: all of them, or nothing.
 
     Args:
         out: an mp4, which wants [H, W, 3]; or a folder that gets ``00000.png`` and so on, [H, W, 3 or 4].
         pictures: one after the other.
         fps: of the mp4.
     """
-    if not check_target(out):
-        write_video(out, pictures, fps)
-        return
-    for index, picture in enumerate(pictures):
-        save_image(picture, out / f"{index:05d}.png")
+    as_folder = check_target(out)
+    with sole_writer(out):
+        if not as_folder:
+            write_video(out, pictures, fps)
+            return
+        with atomic_folder(out) as temporary:
+            for index, picture in enumerate(pictures):
+                save_image(picture, temporary / f"{index:05d}.png")

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
-import secrets
-import shutil
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,7 +12,8 @@ from PIL import Image
 from torch import Tensor
 
 from stavatar.errors import InputError
-from stavatar.files import write_json
+from stavatar.files import atomic_folder, cannot_write, flush, write_json
+from stavatar.locks import sole_writer
 from stavatar.progress import warn
 from stavatar.rotations import axis_angle_to_matrix
 from stavatar.sequence.dataset import in_parallel
@@ -67,21 +65,14 @@ def write_sequence(
             if value.diff(dim=0)[same].any():
                 raise ValueError(f"{name} of sequence {sequence.name!r} differs between pictures of one moment")
     folder = Path(folder).resolve()
-    check_replaceable(folder, overwrite)
-    _warn_of_other_readers(sequence)
-
-    try:
-        temporary = folder.with_name(f".{folder.name}-{secrets.token_hex(4)}.partial")
-        temporary.mkdir(parents=True)
-    except OSError as error:
-        raise InputError(f"cannot write {folder}: {error.strerror or error}") from error
-    try:
-        _write_folder(sequence, temporary, image_format)
-        _put_in_place(temporary, folder)
-    except OSError as error:
-        raise InputError(f"cannot write {folder}: {error.strerror or error}") from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+    with sole_writer(folder):
+        check_replaceable(folder, overwrite)
+        _warn_of_other_readers(sequence)
+        try:
+            with atomic_folder(folder) as temporary:
+                _write_folder(sequence, temporary, image_format)
+        except OSError as error:
+            raise cannot_write(folder, error) from error
 
 
 def check_replaceable(folder: Path, overwrite: bool) -> None:
@@ -103,22 +94,6 @@ def check_replaceable(folder: Path, overwrite: bool) -> None:
         raise InputError(f"{folder} holds {found}, so it is not replaced by a sequence: give another folder")
     if not overwrite:
         raise InputError(f"{folder} already holds a sequence: ask for overwriting or give another folder")
-
-
-def _put_in_place(temporary: Path, folder: Path) -> None:
-    """Rename `temporary` to `folder`; an earlier folder is moved aside first, and back if that fails."""
-    if not folder.exists():
-        temporary.rename(folder)
-    else:
-        aside = temporary.with_suffix(".replaced")
-        folder.rename(aside)
-        try:
-            temporary.rename(folder)
-        except OSError:
-            aside.rename(folder)
-            raise
-        shutil.rmtree(aside)
-    _flush_folder(folder.parent)
 
 
 def _warn_of_other_readers(sequence: Sequence) -> None:
@@ -150,8 +125,8 @@ def _write_folder(sequence: Sequence, folder: Path, image_format: str) -> None:
         else:
             picture.save(folder / record["file_path"], compress_level=3)
         Image.fromarray(masks[frame]).save(folder / record["fg_mask_path"], compress_level=3)
-        _flush(folder / record["file_path"])
-        _flush(folder / record["fg_mask_path"])
+        flush(folder / record["file_path"])
+        flush(folder / record["fg_mask_path"])
         if frame == 0 or timesteps[frame] != timesteps[frame - 1]:
             own = {key: array[frame : frame + 1] for key, array in moving.items()}
             _save_arrays(folder / record["flame_param_path"], {**own, **shared})
@@ -168,8 +143,6 @@ def _write_folder(sequence: Sequence, folder: Path, image_format: str) -> None:
     for split in SPLITS:  # `val` is empty where one camera leaves none to validate on
         chosen = [records[i] for i in getattr(sequence, split).tolist()]
         write_json(folder / f"transforms_{split}.json", _listing(chosen), indent=None)
-    for name in ("images", "fg_masks", "flame_param", "."):
-        _flush_folder(folder / name)
 
 
 def _parameter_arrays(sequence: Sequence) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
@@ -268,20 +241,4 @@ def _float32(value: Tensor) -> np.ndarray:
 
 def _save_arrays(file: Path, arrays: dict[str, Any]) -> None:
     np.savez_compressed(file, **arrays)  # FLAME's offsets are 60 KB of zeros
-    _flush(file)
-
-
-def _flush(file: Path) -> None:
-    with file.open("rb+") as written:
-        os.fsync(written.fileno())
-
-
-def _flush_folder(folder: Path) -> None:
-    """Make the names in a folder durable, where the platform lets folders be opened."""
-    if os.name == "nt":
-        return
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    flush(file)

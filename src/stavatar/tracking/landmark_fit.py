@@ -211,7 +211,9 @@ def _estimate_bias(
     bias[target.weights == 0] = 0
     rigid = torch.cat([torch.eye(3).expand(len(bias), 3, 3), -skew(person.template - bias)], -1)
     rigid = (rigid * target.weights.sqrt()[:, None, None]).flatten(0, 1)
-    motion = torch.linalg.lstsq(rigid, (bias * target.weights.sqrt()[:, None]).flatten()[:, None]).solution
+    weighted = (bias * target.weights.sqrt()[:, None]).flatten()[:, None]
+    # "gels", as the default driver pivots by what happens to lie in memory: two runs would differ in the last digits.
+    motion = torch.linalg.lstsq(rigid, weighted, driver="gels").solution
     turn, shift = motion[3:, 0], motion[:3, 0]
     bias = bias - (shift + torch.linalg.cross(turn.expand_as(bias), person.template - bias))
     bias[target.weights == 0] = 0

@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save as to_safetensors
 from torch import Tensor, nn
 
-from stavatar.avatar.storage import gaussians_from_tensors, load_tensors, tensors_of_avatar
+from stavatar.avatar.storage import gaussians_from_tensors, load_tensors, not_numbers, tensors_of_avatar
 from stavatar.density import DensityEvent
-from stavatar.errors import InputError, reason
-from stavatar.files import atomic_path
+from stavatar.errors import InputError, TrainingError, reason
+from stavatar.files import write_bytes
 
 if TYPE_CHECKING:
     from stavatar.training.trainer import Trainer
@@ -34,7 +34,12 @@ def save(trainer: Trainer, folder: Path) -> None:
 
     Of several processes that train together all call this, and the first one writes what all of them know: the file
     does not tell how many they were, and any number can go on from it.
+
+    Raises:
+        InputError: it cannot be written; the one before stays.
+        TrainingError: something in the state is no number; the one before stays.
     """
+    trainer.require_numbers()
     statistics = dict(trainer.density.state())
     for name, how in trainer.density.reductions.items():
         statistics[name] = trainer.ranks.reduce(statistics[name], how)
@@ -56,12 +61,14 @@ def save(trainer: Trainer, folder: Path) -> None:
         "curve": trainer.curve.state(),
         "events": [dataclasses.asdict(event) for event in trainer.events],
     }
-    with atomic_path(folder / NAME) as temporary:
-        save_file(
-            {name: value.detach().cpu().contiguous() for name, value in tensors.items()},
-            temporary,
-            {"stavatar": json.dumps(header)},
+    tensors = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+    broken = not_numbers(tensors)
+    if broken:
+        raise TrainingError(
+            f"{broken} holds values that are no numbers after step {trainer.step}; the last checkpoint is intact: "
+            "lower the learning rates and resume"
         )
+    write_bytes(folder / NAME, to_safetensors(tensors, {"stavatar": json.dumps(header)}))
 
 
 def restore(trainer: Trainer, folder: Path) -> bool:

@@ -36,12 +36,14 @@ from stavatar.evaluation.lpips import LPIPS
 from stavatar.head import HeadModel, HeadParameters, face_frames
 from stavatar.head.regions import RegionMasks
 from stavatar.head.uv import UVAtlas
+from stavatar.interruption import held_back
 from stavatar.progress import stage
 from stavatar.sequence import Sequence
 from stavatar.splat.rasterize import Backend
 from stavatar.training import checkpoint
 from stavatar.training.curve import LearningCurve
 from stavatar.training.graphs import Recorder, StepInputs, Trail
+from stavatar.training.guard import Guard
 from stavatar.training.losses import (
     offset_regularisation,
     photometric_loss,
@@ -165,6 +167,8 @@ class Trainer:
         self.poses = TrackedParameters(sequence.parameters.to(self.device), config.pose, movable.to(self.device))
         # Learning rates change with every step: on a GPU they lie there, so that a recorded step reads the new ones.
         self._rates = torch.zeros(_RATES, device=self.device) if self.device.type == "cuda" else None
+        self.guard = Guard(self.device)
+        self._gradient_names: dict[StepKind, tuple[str, ...]] = {}
         self.gaussian_optimiser, self.network_optimiser = self._optimisers()
         self._reduced = self.device.type == "cuda" and config.training.precision == "bf16"
         self.lpips = LPIPS("vgg16", reduced=self._reduced).to(self.device) if config.training.lpips > 0 else None
@@ -221,6 +225,8 @@ class Trainer:
             group["start"] = scale * float(group["lr"])
             if self._rates is not None:
                 group["lr"] = self._rates[index]
+        for optimiser in filter(None, optimisers):
+            optimiser.found_inf = self.guard.tripped  # type: ignore[attr-defined]  # what a GradScaler would set
         return optimisers
 
     def _all_optimisers(self) -> list[torch.optim.Optimizer]:
@@ -250,6 +256,8 @@ class Trainer:
     def run(self, folder: Path | None = None) -> None:
         """Train to the end, writing a checkpoint into `folder` from time to time.
 
+        An interruption waits for the end of a step and then writes a checkpoint as well.
+
         Raises:
             TrainingError: the loss is no longer a number; the last checkpoint stays as it is.
         """
@@ -257,6 +265,15 @@ class Trainer:
             raise TrainingError(
                 "the processes found different checkpoints: give the run a folder that all machines share"
             )
+        try:
+            self._run(folder)
+        except KeyboardInterrupt:
+            if folder is not None and self.ranks.count == 1:  # several stop at different steps
+                with held_back():
+                    checkpoint.save(self, folder)
+            raise
+
+    def _run(self, folder: Path | None) -> None:
         begin = saved = time.monotonic()
         before = self.seconds
         with stage("training", self.steps) as report:
@@ -264,18 +281,18 @@ class Trainer:
             while self.step < self.steps:
                 self._align_where_due()
                 frames = self.plan.batches[self.step]
-                losses = self.train_step(frames, self.plan.groups[self.step])
-                self._densify_where_due()
+                with held_back():  # whatever comes in between: steps are done, or not
+                    losses = self.train_step(frames, self.plan.groups[self.step])
+                    self._densify_where_due()
                 report(1, note=f"loss {losses.total.item():.4f}" if self.step % 20 == 0 else None)
                 now = time.monotonic()
                 self.seconds = before + now - begin
                 due = now - saved > self.config.training.checkpoint_seconds or self.step == self.steps
                 asked = self.ranks.count == 1 or self.step % _ASK_INTERVAL == 0 or self.step == self.steps
                 if folder is not None and asked and self.ranks.first_says(due):
-                    parts = {name: float(value) for name, value in losses.parts.items()}
-                    self._check(parts, losses.totals.tolist(), self.step, frames)
                     checkpoint.save(self, folder)
                     saved = now
+        self.require_numbers()
 
     def train_step(self, frames: Tensor, groups: Tensor) -> StepReport:
         """One step: render the frames, compare, and move everything that is learned.
@@ -371,9 +388,9 @@ class Trainer:
         total.backward()
         squared_error = (rendered.detach() - truth).square().mean()
         numbers, squared_error, totals = self._averaged(numbers.detach(), squared_error, rows, kind.soft)
+        fault = self._keep_out_what_is_no_number(kind, numbers, rows)
         if self.device.type == "cpu":
-            losses = dict(zip(parts, numbers.tolist(), strict=True))
-            self._check(losses, totals.tolist(), self.step, inputs.frames)
+            self._check(kind, [*numbers.tolist(), *totals.tolist(), float(fault)], self.step, inputs.frames)
         self.gaussian_optimiser.step()
         if self.network_optimiser is not None and posed.offsets is not None:
             self.network_optimiser.step()
@@ -383,7 +400,7 @@ class Trainer:
             weighted = None if probe is None or probe.grad is None else probe.grad[..., 0]
             self.density.observe(Observation(view, error, inputs.groups, weighted))
         self.curve.add(numbers.sum(), squared_error)
-        numbers = torch.cat([numbers, totals])
+        numbers = torch.cat([numbers, totals, fault[None]])
         if isinstance(view.entries, Tensor):
             return torch.cat([numbers, view.entries[None]])
         return numbers if view.entries is None else F.pad(numbers, (0, 1), value=view.entries)
@@ -407,8 +424,7 @@ class Trainer:
         """On a GPU, look at the numbers of earlier steps that have arrived by now."""
         self._trail.add((kind, self.step, frames), numbers)
         for (kind, step, frames), values in self._trail.arrived():
-            parts = dict(zip(kind.parts, values, strict=False))
-            self._check(parts, values[len(parts) : len(parts) + self.ranks.count], step, frames)
+            self._check(kind, values, step, frames)
             if self.recorder is not None:
                 self.recorder.keep_room(int(values[-1]))
 
@@ -416,6 +432,7 @@ class Trainer:
         """Density control at the moments that the plan names."""
         for event in self.plan.events:
             if event.step == self.step:
+                self.require_numbers()  # its statistics decide
                 self._pool_statistics(event.group)
                 done = self.density.densify(
                     self.avatar,
@@ -483,19 +500,54 @@ class Trainer:
         epochs = self.step * self.config.training.batch / len(self.sequence.train)
         return self.config.pose.neighbours * max(0.0, 1 - epochs / _NEIGHBOUR_EPOCHS)
 
-    def _check(self, parts: dict[str, float], totals: list[float], step: int, frames: Tensor) -> None:
-        """Stop where a loss is not a number; all processes stop together, and say whose frames it was."""
-        for name, value in parts.items():
-            if not math.isfinite(value):
-                where = f"frames {frames.tolist()}"
-                if self.ranks.count > 1:
-                    shares = enumerate(zip(self.ranks.shares(frames), totals, strict=True))
-                    wrong = [(rank, own) for rank, (own, total) in shares if own and not math.isfinite(total)]
-                    where = ", ".join(f"frames {own} of rank {rank}" for rank, own in wrong)
-                raise TrainingError(
-                    f"the {name} loss is {value} at step {step} ({where}); "
-                    "the last checkpoint is intact: lower the learning rates and resume"
-                )
+    def _keep_out_what_is_no_number(self, kind: StepKind, losses: Tensor, rows: HeadParameters) -> Tensor:
+        """Let the guard look at this step before anything moves; returns what :meth:`Guard.look` does."""
+        learned = [*self.avatar.gaussians.named_parameters(), *rows.items()]
+        if self.avatar.network is not None:
+            learned += [(f"network.{name}", value) for name, value in self.avatar.network.named_parameters()]
+        gradients = {name: value.grad for name, value in learned if value.grad is not None and value.numel()}
+        self._gradient_names[kind] = tuple(gradients)
+        fault = self.guard.look(losses, list(gradients.values()))
+        for _, row in rows.items():
+            if row.grad is not None:
+                row.grad.masked_fill_(self.guard.tripped > 0, 0)
+        return fault
+
+    def _check(self, kind: StepKind, numbers: list[float], step: int, frames: Tensor) -> None:
+        """Stop where a loss or gradient is not a number; all processes stop together, and say whose frames it was.
+
+        Args:
+            kind: of the step.
+            numbers: losses by part, one total per process, and what the guard has found.
+            step, frames: of the step.
+        """
+        parts = dict(zip(kind.parts, numbers, strict=False))
+        totals, fault = numbers[len(parts) : len(parts) + self.ranks.count], int(numbers[len(parts) + self.ranks.count])
+        wrong = {f"the {name} loss": value for name, value in parts.items() if not math.isfinite(value)}
+        if not wrong and fault:
+            wrong = {f"the gradient of {self._gradient_names[kind][fault - 1]}": math.nan}
+        if not wrong:
+            return
+        where = f"frames {frames.tolist()}"
+        if self.ranks.count > 1:
+            shares = enumerate(zip(self.ranks.shares(frames), totals, strict=True))
+            blamed = [(rank, own) for rank, (own, total) in shares if own and not math.isfinite(total)]
+            where = ", ".join(f"frames {own} of rank {rank}" for rank, own in blamed) or where
+        name, value = next(iter(wrong.items()))
+        raise TrainingError(
+            f"{name} is {value} at step {step} ({where}); "
+            "the last checkpoint is intact: lower the learning rates and resume"
+        )
+
+    def require_numbers(self) -> None:
+        """Stop where any step so far has met what is no number; on a GPU this waits for all of them.
+
+        Raises:
+            TrainingError: which loss or gradient it was, at which step, and whose frames.
+        """
+        if self.device.type == "cuda":
+            for (kind, step, frames), values in self._trail.arrived(behind=0):
+                self._check(kind, values, step, frames)
 
     def _align_where_due(self) -> None:
         """Gauss-Newton over all training frames at the moments the configuration names."""
@@ -505,8 +557,9 @@ class Trainer:
             # Frames are tied to their neighbours and solved for together: every process does all of it.
             aligned = self.align(self.poses.all(), train).map(Tensor.contiguous)
             self.ranks.adopt(*(values for _, values in aligned.items()))
-            self.poses.replace(train.to(self.device), aligned)
-            self.passes_done += 1
+            with held_back():
+                self.poses.replace(train.to(self.device), aligned)
+                self.passes_done += 1
 
     def align(self, start: HeadParameters, frames: Tensor, *, title: str = "aligning poses") -> HeadParameters:
         """Photometric poses of some frames against the avatar as it is now, each from its own start."""

@@ -25,7 +25,8 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file
+from safetensors.numpy import save as to_safetensors
 from torch import Tensor
 
 from stavatar import __version__
@@ -37,7 +38,7 @@ from stavatar.config import Config, NetworkConfig
 from stavatar.errors import InputError
 from stavatar.export.web.distil import OffsetBasis, flatten
 from stavatar.export.web.quantise import Quantised, quantise
-from stavatar.files import atomic_path, read_json
+from stavatar.files import read_json, write_bytes
 from stavatar.head import HeadModel, HeadParameters
 from stavatar.head.model import JOINTS, PARENTS
 from stavatar.head.uv import UVAtlas
@@ -87,8 +88,7 @@ def write_tensors(path: Path, avatar: Avatar, motion: Motion, basis: OffsetBasis
     keep("motion", flatten(motion.parameters)[:frames])
     for name in ("world_to_camera", "focal", "center"):
         keep(name, getattr(camera, name))
-    with atomic_path(path) as temporary:
-        save_file(arrays, temporary)
+    write_bytes(path, to_safetensors(arrays))
 
 
 def _keep_head(keep: Callable[..., None], arrays: dict[str, np.ndarray], avatar: Avatar) -> None:

@@ -9,15 +9,16 @@ from __future__ import annotations
 import base64
 import json
 import re
-import tempfile
+import shutil
 from pathlib import Path
 from typing import Any
 
 from stavatar.avatar.avatar import Avatar
 from stavatar.avatar.storage import Motion
 from stavatar.export.web.package import TENSORS
-from stavatar.export.web.site import Truth, export_site
-from stavatar.files import write_text
+from stavatar.export.web.site import Truth, write_site
+from stavatar.files import temporary_folder, write_text
+from stavatar.locks import sole_writer
 
 WORKER = ("avatar.js", "pose.js", "splats.js", "worker.js")
 MAIN = ("pose.js", "splats.js", "renderer.js", "orbit.js", "controls.js", "main.js")
@@ -38,11 +39,15 @@ def export_page(
     Raises:
         InputError: the file cannot be written.
     """
-    with tempfile.TemporaryDirectory() as folder:
-        site = Path(folder) / "site"
-        meta = export_site(site, avatar, motion, rank=rank, frames=frames, truth=truth)
-        meta["measured"]["megabytes"] = round(len(_assemble(site, meta)) / 1e6, 3)
-        write_text(path, _assemble(site, meta))
+    path = Path(path)
+    with sole_writer(path):
+        site = temporary_folder(path)
+        try:
+            meta = write_site(site, avatar, motion, rank=rank, frames=frames, truth=truth)
+            meta["measured"]["megabytes"] = round(len(_assemble(site, meta)) / 1e6, 3)
+            write_text(path, _assemble(site, meta))
+        finally:
+            shutil.rmtree(site, ignore_errors=True)
     return meta
 
 

@@ -16,7 +16,8 @@ from stavatar.errors import InputError
 from stavatar.evaluation.metrics import psnr
 from stavatar.export.web.distil import distil
 from stavatar.export.web.package import DESCRIPTION, TENSORS, PackedAvatar, describe, read_package, write_tensors
-from stavatar.files import write_bytes, write_json
+from stavatar.files import atomic_folder, write_bytes, write_json
+from stavatar.locks import sole_writer
 from stavatar.progress import stage
 
 PLAYER = (
@@ -40,10 +41,10 @@ def export_site(
     frames: int | None = None,
     truth: Truth | None = None,
 ) -> dict[str, Any]:
-    """Write a site that plays the avatar.
+    """Write a site that plays the avatar, whole or not at all.
 
     Args:
-        folder: where the site goes: new, empty, or a site written before.
+        folder: where the site goes: new, empty, or a site written before, which is replaced.
         avatar: on the device where it shall be evaluated.
         motion: its recorded motion.
         rank: maps that stand in for the offset network.
@@ -54,10 +55,32 @@ def export_site(
         The content of the site's ``meta.json``; ``measured`` in it says how large the site is and what was lost.
 
     Raises:
-        InputError: the folder holds something else, or cannot be written.
+        InputError: the folder holds something else, or cannot be written, or another process is writing it.
     """
-    if folder.exists() and (not folder.is_dir() or (any(folder.iterdir()) and not (folder / DESCRIPTION).is_file())):
+    with sole_writer(folder):
+        _check_replaceable(folder)
+        with atomic_folder(folder) as temporary:
+            return write_site(temporary, avatar, motion, rank=rank, frames=frames, truth=truth)
+
+
+def _check_replaceable(folder: Path) -> None:
+    """Refuse a folder that holds anything but a site written before."""
+    if not folder.exists():
+        return
+    present = {entry.name for entry in folder.iterdir()} if folder.is_dir() else None
+    if present is None or (present and DESCRIPTION not in present):
         raise InputError(f"{folder} exists and is not a site of this kind; choose another output folder")
+    strangers = present - {*PLAYER, TENSORS, DESCRIPTION}
+    if strangers:
+        raise InputError(
+            f"{folder} holds {min(strangers)!r} besides a site, so it is not replaced by one: choose another folder"
+        )
+
+
+def write_site(
+    folder: Path, avatar: Avatar, motion: Motion, *, rank: int, frames: int | None, truth: Truth | None
+) -> dict[str, Any]:
+    """Write the files of a site into an empty folder; arguments and result are those of :func:`export_site`."""
     count = len(motion.parameters) if frames is None else min(frames, len(motion.parameters))
     basis = None if avatar.network is None else distil(avatar, motion, rank)
     meta = describe(avatar, motion, count)
