@@ -300,7 +300,7 @@ def cpu() -> Config:
 
 
 def gpu() -> Config:
-    """For a CUDA GPU: 512 pixels and the paper's network, two frames a step, poses, hair and colours as with `cpu`."""
+    """For a CUDA GPU: 512 pixels and the paper's network, four frames a step, poses, hair and colours as with `cpu`."""
     narrow = cpu()
     return replace(
         narrow,
@@ -315,7 +315,7 @@ def gpu() -> Config:
         ),
         gaussians=replace(narrow.gaussians, seeds=4000, sh_degree=2),
         density=DensityConfig(uv="inherit"),
-        training=replace(narrow.training, steps=None, epochs=12.0, batch=2, lr_network=3e-4, lpips=0.05),
+        training=replace(narrow.training, steps=None, epochs=20.0, batch=4, lr_network=3e-4, lpips=0.05),
     )
 
 

@@ -81,6 +81,7 @@ def exchange(folder: Path, ranks: Ranks, device: torch.device):
     assert kernel.grad.stride() == kernel.stride()
     torch.testing.assert_close(told, torch.tensor([[2.0], [4 / 3]], device=device))
 
+    everyone = torch.arange(3.0, device=device)
     assert torch.equal(ranks.any(everyone == number), everyone < 2)
     assert torch.equal(ranks.reduce(everyone * number, "max"), everyone)
     adopted = everyone + number

@@ -107,14 +107,16 @@ def test_learning_rates_of_a_replay_are_those_of_its_step(small_sequence, head, 
 
 
 def test_a_whole_training_with_recordings_learns_as_well(small_sequence, head, small_config):
-    """Density events, smaller last batches and changes of the schedule included."""
-    reached = []
-    for graphs in (False, True):
-        trainer = trainer_of(small_sequence, head, small_config, batch=3, graphs=graphs, steps=40, precision="bf16")
-        trainer.run()
-        assert len(trainer.events) == len(trainer.plan.events)
-        reached.append(trainer.curve.rows["psnr"][-1])
-    assert reached[1] > reached[0] - 0.5
+    """Density events, smaller last batches and changes of the schedule included; one seed differs by a decibel."""
+    reached = {False: 0.0, True: 0.0}
+    for graphs in reached:
+        for seed in range(4):
+            settings = {"batch": 3, "graphs": graphs, "steps": 40, "precision": "bf16", "seed": seed}
+            trainer = trainer_of(small_sequence, head, small_config, **settings)
+            trainer.run()
+            assert len(trainer.events) == len(trainer.plan.events)
+            reached[graphs] += trainer.curve.rows["psnr"][-1] / 4
+    assert reached[True] > reached[False] - 0.5
 
 
 def test_a_loss_that_is_no_number_stops_a_replayed_training(small_sequence, head, small_config):
