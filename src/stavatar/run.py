@@ -28,8 +28,10 @@ def claimed(folder: Path) -> Iterator[None]:
         InputError: another process works in it (the sentence says which), or it cannot be written.
     """
     folder = Path(folder)
-    made = not folder.exists()
     try:
+        made = not folder.exists()
+        if not made and not folder.is_dir():
+            raise InputError(f"{folder} exists and is not a stavatar run; choose another output folder")
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise cannot_write(folder, error) from error

@@ -1379,19 +1379,19 @@ OPTIONS = [
     Case(
         "an output folder below a file",
         "track clip.mkv -o note/out",
-        "cannot write note/out/inputs.json: …",
+        "cannot write note/out: …",
         made.both(made.clip("clip.mkv"), made.text("note", "mine")),
     ),
     Case(
         "a name that no file system takes",
         f"track clip.mkv -o {'x' * 300}",
-        "cannot look into x…: …",
+        "cannot write x…: …",
         made.clip("clip.mkv"),
     ),
     Case(
         "a folder that cannot be written",
         "track clip.mkv -o /proc/out",
-        "cannot write /proc/out/inputs.json: …",
+        "cannot write /proc/out: …",
         made.clip("clip.mkv"),
     ),
     Case(
