@@ -47,6 +47,7 @@ def test_web_prints_what_the_site_says(export, folder, tmp_path):
     assert f"{meta['measured']['megabytes']:.2f} MB" in output
 
 
+@pytest.mark.slow
 def test_web_writes_one_file_where_the_name_is_a_pages(export, folder, tmp_path):
     code, output, _ = export("web", folder, "-o", tmp_path / "me.html", "--rank", 1)
     assert code == 0

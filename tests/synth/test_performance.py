@@ -147,6 +147,7 @@ def test_identity_says_who_and_seed_says_how(head: HeadModel) -> None:
     assert one.subject.skin != same_motion.subject.skin
 
 
+@pytest.mark.slow
 def test_strong_compression_costs_bytes_and_detail(head: HeadModel, tmp_path: Path) -> None:
     sizes, errors = [], []
     for crf in (18, 40):
