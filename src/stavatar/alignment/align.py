@@ -95,7 +95,7 @@ def align(
         frames: [K] indices to align.
         unknowns: which numbers are adjusted.
         iterations: Gauss-Newton steps.
-        soft: use the offset network; its offsets are computed once, as steps are small.
+        soft: use the offset network; its offsets are those of the start, as steps are small.
         sh_degree: highest SH degree to use.
         expected: [P] what all frames are expected to be off by; zero where None.
         matte: weight of the silhouette against that of a colour.

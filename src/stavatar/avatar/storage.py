@@ -169,7 +169,7 @@ def load_avatar(folder: Path, device: torch.device | str = "cpu") -> tuple[Avata
         _numbers(tensors, "shape", (head.shape_count,))
         if motion.parameters.expression.shape[1] != len(head.expression_names):
             raise ValueError(f"motion.expression has not the {len(head.expression_names)} expressions of {head.name}")
-        broken = next((name for name, value in tensors.items() if not bool(torch.isfinite(value).all())), None)
+        broken = not_numbers(tensors)
         if broken is not None:
             raise ValueError(f"{broken} holds values that are not numbers")
         gaussians = gaussians_from_tensors(tensors)
