@@ -34,7 +34,7 @@ ALLOWED: dict[str, set[str]] = {
     "sequence": {"arrays", "camera", "errors", "files", "head", "locks", "progress", "rotations"},
     # video in, sequence out
     "capture": {"assets", "containers", "errors", "files", "head", "progress"},
-    "synth": {"camera", "capture", "errors", "files", "head", "mesh", "progress", "rotations", "sequence"},
+    "synth": {"camera", "containers", "errors", "files", "head", "mesh", "progress", "rotations", "sequence"},
     "embedding": {"assets", "camera", "errors", "files", "head", "mesh", "synth"},
     "tracking": {"block_solver", "camera", "capture", "errors", "head", "progress", "rotations", "sequence"},
     # sequence in, avatar out
@@ -44,8 +44,8 @@ ALLOWED: dict[str, set[str]] = {
     # The losses stand below evaluation, whose SSIM they define, though they lie in training's folder.
     "training.losses": {"gpu"},
     "evaluation": {
-        *("assets", "avatar", "camera", "capture", "errors", "files", "head", "mesh", "progress", "sequence"),
-        *("gpu", "training.losses"),
+        *("assets", "avatar", "camera", "capture", "containers", "errors", "files", "head", "mesh", "progress"),
+        *("gpu", "sequence", "training.losses"),
     },
     "training": {
         *("alignment", "avatar", "camera", "config", "density", "errors", "evaluation", "files", "head"),
@@ -59,11 +59,11 @@ ALLOWED: dict[str, set[str]] = {
         *("sequence", "splat"),
     },
     # avatar in, pictures out
-    "rendering": {"avatar", "camera", "capture", "errors", "files", "head", "locks", "progress"},
+    "rendering": {"avatar", "camera", "containers", "errors", "files", "head", "locks", "progress"},
     "drive": {"avatar", "capture", "data", "errors", "files", "head", "progress", "rotations", "sequence", "tracking"},
     "viewer": {
-        *("avatar", "camera", "capture", "drive", "errors", "files", "head", "mesh", "progress", "rendering"),
-        "rotations",
+        *("avatar", "camera", "capture", "containers", "drive", "errors", "files", "head", "mesh", "progress"),
+        *("rendering", "rotations"),
     },
     # everything put together
     "run": {"config", "errors", "files", "locks"},
@@ -71,9 +71,9 @@ ALLOWED: dict[str, set[str]] = {
     "doctor": {"assets", "config", "errors", "head"},
     "run_pictures": {"avatar", "errors", "evaluation", "files", "head", "run", "sequence"},
     "pipeline": {
-        *("assets", "avatar", "capture", "config", "data", "drive", "embedding", "errors", "evaluation", "files"),
-        *("head", "locks", "progress", "refinement", "rendering", "report", "run", "run_pictures", "sequence"),
-        *("synth", "tracking", "training"),
+        *("assets", "avatar", "capture", "config", "containers", "data", "drive", "embedding", "errors", "evaluation"),
+        *("files", "head", "locks", "progress", "refinement", "rendering", "report", "run", "run_pictures"),
+        *("sequence", "synth", "tracking", "training"),
     },
     "ablation": {
         *("avatar", "config", "errors", "evaluation", "files", "head", "interruption", "pipeline", "progress", "run"),

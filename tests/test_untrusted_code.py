@@ -11,7 +11,8 @@ import torch
 
 import stavatar
 from stavatar.ablation.runs import Trial, _command
-from stavatar.capture.video import open_source, write_video
+from stavatar.capture.video import open_source
+from stavatar.containers import write_video
 
 ROOT = Path(__file__).parents[1]
 SOURCE = Path(stavatar.__file__).parent

@@ -1,4 +1,4 @@
-"""Opening video files that anybody may have made, so that FFmpeg reads that one file and nothing else.
+"""Video files: opened so that FFmpeg reads that one file and nothing else, whoever made it, and written.
 
 To FFmpeg a "video" may as well be a playlist that names other files or hosts, a list of files to join, or a pattern
 that stands for many names; it tells them by content, whatever they are called. Here it gets an open file without a
@@ -8,15 +8,18 @@ name, and no way to open another: neither files of this machine nor hosts can be
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from stavatar.errors import InputError
-from stavatar.files import require_file
+import numpy as np
 
-if TYPE_CHECKING:  # pages of results without videos do without PyAV
+from stavatar.errors import InputError
+from stavatar.files import atomic_path, cannot_write, require_file
+
+if TYPE_CHECKING:  # whoever has no videos does without PyAV
     import av
 
 MAX_SIDE = 8192
@@ -49,3 +52,37 @@ def open_video(path: Path) -> Iterator[tuple[av.container.InputContainer, av.Vid
         raise InputError(f"{path} is not a video that can be read ({error.strerror})") from error
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror or error}") from error
+
+
+def write_video(path: Path, frames: Iterable[np.ndarray], fps: float, *, crf: int = 18) -> None:
+    """Write uint8 RGB frames [H, W, 3] as H.264 in an mp4 that every player shows, atomically.
+
+    Odd sizes grow by one repeated row or column, which the format asks for. `crf` is H.264's quality: 0 is lossless,
+    18 looks so, 28 is small.
+
+    Raises:
+        InputError: there are no frames, their sizes differ, or the file cannot be written.
+    """
+    import av
+
+    path = Path(path)
+    with atomic_path(path) as temporary:
+        try:
+            with av.open(str(temporary), "w", format="mp4", options={"movflags": "faststart"}) as container:
+                stream: av.VideoStream | None = None
+                for rgb in frames:
+                    even = np.pad(rgb, ((0, rgb.shape[0] % 2), (0, rgb.shape[1] % 2), (0, 0)), mode="edge")
+                    if stream is None:
+                        stream = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(60000))
+                        stream.height, stream.width = even.shape[:2]
+                        stream.pix_fmt = "yuv420p"
+                        stream.options = {"crf": str(crf), "preset": "fast"}
+                    if even.shape[:2] != (stream.height, stream.width):
+                        raise InputError(f"the frames for {path} differ in size: {even.shape[1]} x {even.shape[0]}")
+                    frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(even), format="rgb24")
+                    container.mux(stream.encode(frame))
+                if stream is None:
+                    raise InputError(f"there are no frames to write to {path}")
+                container.mux(stream.encode())
+        except av.FFmpegError as error:
+            raise cannot_write(path, OSError(error.errno, error.strerror)) from error

@@ -287,7 +287,8 @@ def track(
 
     Landmarks first, then, unless ``tracking.refine`` is off, photometric refinement on `device`.
     """
-    from stavatar.capture import capture, write_video
+    from stavatar.capture import capture
+    from stavatar.containers import write_video
     from stavatar.embedding import landmarks_of
     from stavatar.tracking import LandmarkSettings, track_with_report
     from stavatar.tracking.description import describe_tracking

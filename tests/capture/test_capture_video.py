@@ -18,7 +18,8 @@ from PIL import Image
 from stavatar.capture import capture, video
 from stavatar.capture.capture import _cut_squares
 from stavatar.capture.crop import Crop
-from stavatar.capture.video import find_shot, open_source, write_video
+from stavatar.capture.video import find_shot, open_source
+from stavatar.containers import write_video
 from stavatar.errors import InputError
 
 

@@ -13,7 +13,7 @@ from victims import content
 
 from stavatar import pipeline
 from stavatar.avatar.storage import load_avatar, save_avatar
-from stavatar.capture import write_video
+from stavatar.containers import write_video
 from stavatar.errors import InputError
 from stavatar.export.web.site import export_site
 from stavatar.files import write_bytes

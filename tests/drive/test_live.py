@@ -15,7 +15,7 @@ import torch
 from stavatar import assets
 from stavatar.capture import live as live_capture
 from stavatar.capture.live import FaceReader, LiveFace, live_pictures
-from stavatar.capture.video import write_video
+from stavatar.containers import write_video
 from stavatar.drive import Retargeter, Retargeting
 from stavatar.drive import live as live_drive
 from stavatar.drive.filters import OneEuro

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from stavatar import config
-from stavatar.capture.video import write_video
+from stavatar.containers import write_video
 from stavatar.run import Run
 
 HOSTILE = '<script>alert("x")</script>\'"&{{ 7 * 7 }}'

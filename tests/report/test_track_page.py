@@ -10,7 +10,7 @@ import pytest
 from test_page import Page
 
 from stavatar import config
-from stavatar.capture.video import write_video
+from stavatar.containers import write_video
 from stavatar.errors import InputError
 from stavatar.files import write_json
 from stavatar.report.track_page import write_track_report

@@ -13,7 +13,7 @@ from data_sets import FRAMES, Truth
 
 from stavatar import cli, config, pipeline
 from stavatar.camera import Camera
-from stavatar.capture import write_video
+from stavatar.containers import write_video
 from stavatar.data import open_recording
 from stavatar.errors import InputError
 from stavatar.sequence import read_sequence, write_sequence

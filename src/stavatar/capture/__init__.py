@@ -2,6 +2,5 @@
 
 from stavatar.capture.capture import capture
 from stavatar.capture.observations import Observations
-from stavatar.capture.video import write_video
 
-__all__ = ["Observations", "capture", "write_video"]
+__all__ = ["Observations", "capture"]

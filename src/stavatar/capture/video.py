@@ -1,4 +1,4 @@
-"""Frames in and out of video files: decoding, finding one unbroken shot, and writing H.264.
+"""Frames out of video files: decoding, and finding one unbroken shot.
 
 A video is never held decoded. :func:`find_shot` decodes it once and keeps a few numbers a frame; whoever needs pictures
 then goes through :meth:`Shot.frames`, which decodes again and yields the chosen frames one after the other.
@@ -6,7 +6,7 @@ then goes through :meth:`Shot.frames`, which decodes again and yields the chosen
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
@@ -20,7 +20,7 @@ from PIL import Image, ImageOps
 
 from stavatar.containers import MAX_SIDE, MOST_BYTES, open_video
 from stavatar.errors import InputError, reason
-from stavatar.files import atomic_path, by_number, cannot_write, require_file
+from stavatar.files import by_number, require_file
 from stavatar.progress import Stage, remark, warn
 
 MIN_FRAMES = 10
@@ -399,38 +399,3 @@ def _longest_shot(changes: list[tuple[float, float]], seconds: np.ndarray, count
             f"from {seconds[first]:.1f} s to {seconds[end - 1]:.1f} s"
         )
     return first, end
-
-
-# ---------------------------------------------------------------------------------------------------------- writing
-
-
-def write_video(path: Path, frames: Iterable[np.ndarray], fps: float, *, crf: int = 18) -> None:
-    """Write uint8 RGB frames [H, W, 3] as H.264 in an mp4 that every player shows, atomically.
-
-    Odd sizes grow by one repeated row or column, which the format asks for. `crf` is H.264's quality: 0 is lossless,
-    18 looks so, 28 is small.
-
-    Raises:
-        InputError: there are no frames, their sizes differ, or the file cannot be written.
-    """
-    path = Path(path)
-    with atomic_path(path) as temporary:
-        try:
-            with av.open(str(temporary), "w", format="mp4", options={"movflags": "faststart"}) as container:
-                stream: av.VideoStream | None = None
-                for rgb in frames:
-                    even = np.pad(rgb, ((0, rgb.shape[0] % 2), (0, rgb.shape[1] % 2), (0, 0)), mode="edge")
-                    if stream is None:
-                        stream = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(60000))
-                        stream.height, stream.width = even.shape[:2]
-                        stream.pix_fmt = "yuv420p"
-                        stream.options = {"crf": str(crf), "preset": "fast"}
-                    if even.shape[:2] != (stream.height, stream.width):
-                        raise InputError(f"the frames for {path} differ in size: {even.shape[1]} x {even.shape[0]}")
-                    frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(even), format="rgb24")
-                    container.mux(stream.encode(frame))
-                if stream is None:
-                    raise InputError(f"there are no frames to write to {path}")
-                container.mux(stream.encode())
-        except av.FFmpegError as error:
-            raise cannot_write(path, OSError(error.errno, error.strerror)) from error

@@ -11,6 +11,7 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
+from stavatar.containers import write_video
 from stavatar.evaluation.drawing.canvas import HEAT, TEXT, save_png
 
 ERROR_LIMIT = 0.25
@@ -91,7 +92,6 @@ def comparison_video(path: Path, pairs: Iterable[tuple[int, Tensor, Tensor]], fp
     Raises:
         InputError: there are no frames, or the file cannot be written.
     """
-    from stavatar.capture import write_video  # needs packages that pictures do without
 
     def frames() -> Iterator[np.ndarray]:
         for frame, truth, render in pairs:

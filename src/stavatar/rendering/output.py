@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from stavatar.capture.video import write_video
+from stavatar.containers import write_video
 from stavatar.errors import InputError
 from stavatar.files import atomic_folder, atomic_path
 from stavatar.locks import sole_writer

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from stavatar.camera import Camera
-from stavatar.capture.video import write_video
+from stavatar.containers import write_video
 from stavatar.errors import InputError
 from stavatar.files import atomic_path
 from stavatar.head import HeadModel, HeadParameters
@@ -62,7 +62,7 @@ class Performance:
         exposure: the instants [T * K] that the pictures are means of, K consecutive ones each; the truth's own where
             nothing blurs.
         noise: standard deviation of the sensor's noise, for images in [0, 1].
-        crf: how strongly a video of it is compressed, as :func:`stavatar.capture.video.write_video` has it.
+        crf: how strongly a video of it is compressed, as :func:`stavatar.containers.write_video` has it.
     """
 
     head: HeadModel

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from stavatar.camera import Camera
-from stavatar.capture import write_video
+from stavatar.containers import write_video
 from stavatar.drive import Retargeter, Retargeting
 from stavatar.drive.live import LiveDriver, LiveFrame
 from stavatar.errors import InputError
