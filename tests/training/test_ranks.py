@@ -37,7 +37,8 @@ def launched(rank, count, port=29500):
 def settled(**more):
     """An environment for processes that share this machine."""
     threads = {"OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
-    return os.environ | threads | {"PYTHONPATH": str(SOURCE)} | more
+    places = [str(SOURCE), *filter(None, [os.environ.get("PYTHONPATH")])]
+    return os.environ | threads | {"PYTHONPATH": os.pathsep.join(places)} | more
 
 
 def together(scenario, folder, device="cpu", count=2):

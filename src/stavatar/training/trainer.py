@@ -293,6 +293,9 @@ class Trainer:
                     checkpoint.save(self, folder)
                     saved = now
         self.require_numbers()
+        if self.recorder is not None:
+            # NCCL ends no exchange that a recording holds, and waits for ever; alone, their memory is for evaluation.
+            self.recorder.forget()
 
     def train_step(self, frames: Tensor, groups: Tensor) -> StepReport:
         """One step: render the frames, compare, and move everything that is learned.
