@@ -9,6 +9,8 @@ records as one CUDA graph.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -29,6 +31,8 @@ from stavatar.head import HeadParameters, PosedHead
 from stavatar.head._posing_triton import PosedByKernels
 from stavatar.splat import Rasterization
 from stavatar.splat.cuda import draw
+
+_TRIED = 4  # ways to do a convolution, of those that cuDNN expects to be fast
 
 
 class Inference:
@@ -83,7 +87,7 @@ class Inference:
         network = self._network if soft else None
         main = torch.cuda.current_stream(g.uv.device)
         raw = None
-        with torch.cuda.device(g.uv.device), torch.backends.cudnn.flags(benchmark=True):
+        with torch.cuda.device(g.uv.device), _fastest_convolutions():
             self._side.wait_stream(main)
             with torch.cuda.stream(self._side):
                 mesh, expressed = self._head(parameters)
@@ -165,7 +169,7 @@ class _Network:
     def global_map(self, added: Tensor) -> Tensor:
         """What the global branch gives to the fused map, before bias and ReLU."""
         overall = convolve(rectify(self._overall, added), self._second, self._second_bias)
-        return torch.conv2d(overall, self._fuse_first, padding=1)
+        return _last(torch.conv2d(overall, self._fuse_first, padding=1))
 
     def local_parts(self, vertices: Tensor, added: Tensor) -> list[Tensor]:
         """What each region's local branch gives to it, on its rows of the canvas."""
@@ -177,7 +181,7 @@ class _Network:
             base = rectify(base, self._fuse_first_bias)
         else:
             self._local.join(base, parts, self._fuse_first_bias)
-        features = torch.conv2d(base, self._fuse_second, padding=1)
+        features = _last(torch.conv2d(base, self._fuse_second, padding=1))
         return kernels.read_features(features, self._fuse_second_bias, self._last, self._last_bias, uv)
 
 
@@ -239,6 +243,18 @@ class _Local:
         """Make `base` relu(base + bias + parts)."""
         starts = [top * self._shape[1] for top, _ in self._rows]
         kernels.join_regions(base, parts, self._constants, self._places, bias, starts)
+
+
+@contextmanager
+def _fastest_convolutions() -> Iterator[None]:
+    """Within it cuDNN times its ways to do a convolution the first time, and takes the fastest from then on."""
+    cudnn = torch.backends.cudnn
+    before = cudnn.benchmark, cudnn.benchmark_limit
+    cudnn.benchmark, cudnn.benchmark_limit = True, _TRIED
+    try:
+        yield
+    finally:
+        cudnn.benchmark, cudnn.benchmark_limit = before
 
 
 def _row(bias: Tensor | None) -> Tensor:
