@@ -11,6 +11,7 @@ pytest.importorskip("triton", reason="needs Triton")
 
 from stavatar.avatar import inference, network_gpu
 from stavatar.avatar.avatar import render
+from stavatar.avatar.network import SplitConv
 
 pytestmark = [
     pytest.mark.gpu,
@@ -42,9 +43,11 @@ def test_gaussians_are_those_of_the_ordinary_way(avatar, small_motion, variant, 
     if variant == "no network":
         avatar.network = None
     if variant == "global only":
-        avatar.network.boxes = []
-        kernels = avatar.network.fuse_first.conv.weight
-        kernels[:, avatar.network.fuse_first.inputs[0] :] = 0
+        both, avatar.network.boxes = avatar.network.fuse_first, []
+        alone = SplitConv(both.inputs[:1], both.conv.out_channels).cuda().requires_grad_(False)
+        alone.conv.weight.copy_(both.conv.weight[:, : both.inputs[0]])
+        alone.conv.bias.copy_(both.conv.bias)
+        avatar.network.fuse_first = alone
     parameters = small_motion.parameters[[1, 4, 7]].to("cuda")
     soft = variant not in ("hard", "no network")
     truth = avatar(parameters, soft=soft)

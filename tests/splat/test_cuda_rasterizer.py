@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from importlib.util import find_spec
+from itertools import pairwise
 
 import pytest
 import torch
@@ -177,7 +178,7 @@ def test_a_tile_has_the_gaussians_that_show_in_it_and_hardly_others() -> None:
     ellipses = ellipses_of(packed, scene["opacities"], truth.radii, ALPHA_LEAST)
     offsets, indices, needed = sort_into_tiles(seen.means2d, ellipses, seen.depths, across, down, tile, 50_000)
     begins, found = [*offsets.flatten().tolist(), 50_000], torch.zeros_like(in_tile)
-    for index, (begin, end) in enumerate(zip(begins[:-1], begins[1:], strict=True)):
+    for index, (begin, end) in enumerate(pairwise(begins)):
         frame, row, column = index // (across * down), index // across % down, index % across
         own = indices[begin:end].long()
         assert (own // count == frame).all() and len(own.unique()) == len(own)

@@ -7,14 +7,10 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from stavatar.avatar._binding_triton import TOLD, _three
+from stavatar.avatar._encoding_triton import PADDED
 from stavatar.avatar.encoding import FREQUENCIES
 from stavatar.avatar.offsets import WIDTHS
-
-ENCODED = 40
-"""Channels of Fourier features and the zeros behind them, a multiple of what tensor cores take."""
-
-ROW = 17
-"""Values that a face says: rotation 9, its quaternion 4, origin 3, size 1."""
 
 _HALF_PI = tl.constexpr(1.5707963267948966)
 _ELEMENTS = 2048  # of a map that one program works on
@@ -26,7 +22,7 @@ def _encode_canvas(  # type: ignore[no-untyped-def]
     count: tl.constexpr, padded: tl.constexpr, wide: tl.constexpr, block: tl.constexpr,
 ):  # fmt: skip
     """Fourier features of how far the surface at each place has moved, zeros where a place shows nothing."""
-    frame = tl.program_id(1)
+    frame = tl.program_id(1).to(tl.int64)
     place = (tl.program_id(0) * block + tl.arange(0, block))[:, None]
     k = tl.arange(0, wide)[None, :]
     fits = (place < places) & (k < padded)
@@ -105,15 +101,6 @@ def _read(  # type: ignore[no-untyped-def]
 
 
 @triton.jit
-def _corner(vertices, at, fits):  # type: ignore[no-untyped-def]
-    return (
-        tl.load(vertices + at, mask=fits, other=0.0),
-        tl.load(vertices + at + 1, mask=fits, other=0.0),
-        tl.load(vertices + at + 2, mask=fits, other=0.0),
-    )
-
-
-@triton.jit
 def _better(best, w, x, y, z, divisor, cw, cx, cy, cz):  # type: ignore[no-untyped-def]
     """Of two candidates for a quaternion that with the larger divisor."""
     takes = divisor > best
@@ -130,9 +117,9 @@ def _face_rows(vertices, faces, out, count, vertex_count, width: tl.constexpr, b
     frame = tl.program_id(1)
     fits = i < count
     own = vertices + frame * vertex_count * 3
-    ax, ay, az = _corner(own, 3 * tl.load(faces + 3 * i, mask=fits, other=0), fits)
-    bx, by, bz = _corner(own, 3 * tl.load(faces + 3 * i + 1, mask=fits, other=0), fits)
-    cx, cy, cz = _corner(own, 3 * tl.load(faces + 3 * i + 2, mask=fits, other=0), fits)
+    ax, ay, az = _three(own, 3 * tl.load(faces + 3 * i, mask=fits, other=0), fits)
+    bx, by, bz = _three(own, 3 * tl.load(faces + 3 * i + 1, mask=fits, other=0), fits)
+    cx, cy, cz = _three(own, 3 * tl.load(faces + 3 * i + 2, mask=fits, other=0), fits)
     ex, ey, ez = bx - ax, by - ay, bz - az
     length = tl.maximum(tl.sqrt(ex * ex + ey * ey + ez * ez), 1e-9)
     ex, ey, ez = ex / length, ey / length, ez / length
@@ -177,9 +164,9 @@ def encode_canvas(
     """
     frames, count, _ = vertices.shape
     places = len(corners)
-    out = torch.empty(frames, places, ENCODED, dtype=dtype, device=vertices.device)
+    out = torch.empty(frames, places, PADDED, dtype=dtype, device=vertices.device)
     _encode_canvas[(triton.cdiv(places, 64), frames)](
-        vertices, scale, corners, weights, still, rates, out, places, count, FREQUENCIES, ENCODED, 64, 64
+        vertices, scale, corners, weights, still, rates, out, places, count, FREQUENCIES, PADDED, 64, 64
     )
     return out
 
@@ -229,6 +216,6 @@ def face_rows(vertices: Tensor, faces: Tensor) -> Tensor:
     """What each face says to its Gaussians [B, F, 17]; :func:`stavatar.avatar.binding.face_rows`."""
     frames, vertex_count, _ = vertices.shape
     count = len(faces)
-    out = torch.empty(frames, count, ROW, device=vertices.device)
-    _face_rows[(triton.cdiv(count, 128), frames)](vertices, faces, out, count, vertex_count, ROW, 128)
+    out = torch.empty(frames, count, TOLD, device=vertices.device)
+    _face_rows[(triton.cdiv(count, 128), frames)](vertices, faces, out, count, vertex_count, TOLD, 128)
     return out

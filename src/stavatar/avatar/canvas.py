@@ -91,7 +91,7 @@ def _merged(windows: list[Window]) -> list[Window]:
 
 
 def _pack(windows: list[Window], width: int) -> tuple[list[tuple[int, int]], int]:
-    """(top, left) of each window in a strip of a width, on shelves from high windows to low ones; the strip's height."""
+    """(top, left) of each window in a strip of a width, on shelves from high windows to low; the strip's height."""
     corners = [(0, 0)] * len(windows)
     top = left = shelf = 0
     for index in sorted(range(len(windows)), key=lambda index: windows[index][0] - windows[index][1]):

@@ -22,7 +22,7 @@ from stavatar.avatar._binding_triton import Binding
 from stavatar.avatar.avatar import Avatar, PosedGaussians, pose_condition
 from stavatar.avatar.canvas import make_canvas
 from stavatar.avatar.encoding import frequencies
-from stavatar.avatar.network import REACH, OffsetNetwork
+from stavatar.avatar.network import REACH, FreeFeatures, OffsetNetwork, ReferenceEncoder
 from stavatar.avatar.network_gpu import HALF, Folded, encode_reference, fold
 from stavatar.avatar.offsets import WIDTHS, Offsets
 from stavatar.camera import Camera
@@ -59,9 +59,7 @@ class Inference:
             offsets = Offsets(position, scale, rotation, color, opacity[..., 0])
         rest = self._avatar.gaussians.sh_rest.expand(len(parameters), -1, -1, -1)
         sh = torch.cat([bound.direct, rest], 2)
-        return PosedGaussians(
-            bound.means, bound.quaternions, bound.scales, bound.opacities, sh, bound.mesh, offsets
-        )
+        return PosedGaussians(bound.means, bound.quaternions, bound.scales, bound.opacities, sh, bound.mesh, offsets)
 
     @torch.no_grad()
     def picture(
@@ -106,9 +104,7 @@ class Inference:
                 told, g.face, g.position, g.log_scale, g.quaternion, g.opacity_logit, g.sh_dc, raw,
                 config.position_range, config.scale_range, config.offset_frame == "face",
             )  # fmt: skip
-        return _Bound(
-            means, quaternions, scales, opacities, direct, mesh, None if raw is None else bounded
-        )
+        return _Bound(means, quaternions, scales, opacities, direct, mesh, None if raw is None else bounded)
 
 
 @dataclass(frozen=True)
@@ -210,6 +206,7 @@ class _Local:
         still = network.positions[0, :3].flatten(1).T[index]
         self._still = still + weights.sum(1, keepdim=True) * (avatar._low / avatar._extent + 1)
 
+        assert isinstance(network.encoder, ReferenceEncoder | FreeFeatures)
         reference = encode_reference(network.encoder, network.image)[0].flatten(1)[:, index].unflatten(1, self._shape)
         _, to_reference, _ = network.local_first.conv.weight.split(network.local_first.inputs, 1)
         masked = _last((reference * self._mask.to(HALF))[None])

@@ -62,7 +62,7 @@ def measure_memory(config: Config, device: torch.device, chosen: list[Load]) -> 
 
 
 def _measured(config: Config, device: torch.device, chosen: list[Load]) -> Iterator[dict[str, Any]]:
-    workers = 1 if device.type == "cpu" else max(1, min(len(chosen), (os.cpu_count() or 1) // 2))
+    workers = 1 if device.type == "cpu" else max(1, min(len(chosen), (os.cpu_count() or 1) // 4))
     spawn = multiprocessing.get_context("spawn")
     with stage("memory", len(chosen)) as report, ProcessPoolExecutor(workers, spawn, max_tasks_per_child=1) as pool:
         for row in pool.map(_peak, repeat(config), repeat(str(device)), chosen):

@@ -135,9 +135,7 @@ def draw(
     across, down = math.ceil(camera.width / _TILE), math.ceil(camera.height / _TILE)
     with torch.cuda.device(means.device):
         seen = project(means, quaternions, scales, opacities, direct, rest, camera)
-        offsets, indices, entries = sort_into_tiles(
-            seen.means2d, seen.ellipses, seen.depths, across, down, _TILE, room
-        )
+        offsets, indices, entries = sort_into_tiles(seen.means2d, seen.ellipses, seen.depths, across, down, _TILE, room)
         image, alpha = _gsplat().rasterize_to_pixels(
             seen.means2d,
             seen.conics,
