@@ -8,6 +8,7 @@ launch from head parameters to a picture, where hundreds of small kernels would 
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -104,7 +105,9 @@ class Runtime:
     def pose(self, parameters: HeadParameters, *, soft: bool = True) -> PosedGaussians:
         """The Gaussians of B frames; `soft` adds the network's offsets."""
         if self._inference is None:
-            return self.avatar(parameters.to(self.device), soft=soft, static=self._static)
+            network = self.avatar.network
+            with nullcontext() if network is None else network.reducing():
+                return self.avatar(parameters.to(self.device), soft=soft, static=self._static)
         inference, with_offsets = self._inference, soft and self.avatar.network is not None
 
         def posed(tensors: list[Tensor]) -> list[Tensor]:
