@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence as Series
 from typing import Any
 
@@ -11,7 +10,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from stavatar.avatar.encoding import CHANNELS, FREQUENCIES
+from stavatar.avatar.encoding import CHANNELS, FREQUENCIES, frequencies
 
 PADDED = 40
 """Channels with the zeros behind them, a multiple of what tensor cores take."""
@@ -71,7 +70,7 @@ class EncodedWindows(torch.autograd.Function):
     ) -> tuple[Tensor, ...]:
         batch, _, size, _ = maps.shape
         values = maps.permute(0, 2, 3, 1).contiguous()
-        rates = 2 * math.pi * torch.logspace(0, 1, FREQUENCIES, device=maps.device)
+        rates = frequencies(values)
         results = []
         for top, bottom, left, right in boxes:
             height, width = bottom - top, right - left

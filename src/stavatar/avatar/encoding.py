@@ -17,6 +17,10 @@ def fourier_encode(values: Tensor) -> Tensor:
     The channels themselves, then sin and cos of 2 pi f x for six frequencies f spaced logarithmically from 1 to 10
     (paper, section 3.2).
     """
-    frequencies = torch.logspace(0, 1, FREQUENCIES, device=values.device, dtype=values.dtype)
-    phases = (2 * math.pi * frequencies)[:, None, None, None] * values[:, None]  # [B, 6, 3, H, W]
+    phases = frequencies(values)[:, None, None, None] * values[:, None]  # [B, 6, 3, H, W]
     return torch.cat([values, phases.sin().flatten(1, 2), phases.cos().flatten(1, 2)], 1)
+
+
+def frequencies(like: Tensor) -> Tensor:
+    """[6] radians per unit, on the device of a tensor and of its kind."""
+    return 2 * math.pi * torch.logspace(0, 1, FREQUENCIES, device=like.device, dtype=like.dtype)

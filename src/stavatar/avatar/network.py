@@ -33,7 +33,7 @@ Static: TypeAlias = Union[tuple[Tensor, Tensor], "Folded"]
 OFFSETS = 13
 """Channels of the offset map: position 3, scale 3, rotation 3, colour 3, opacity 1."""
 
-_REACH = 3
+REACH = 3
 """Texels around a region that its local branch reads: one for each of three 3x3 convolutions in a row."""
 
 
@@ -298,8 +298,8 @@ def _box(mask: Tensor) -> tuple[int, int, int, int]:
         return 0, 1, 0, 1
     height, width = mask.shape
     return (
-        max(0, int(rows[0]) - _REACH),
-        min(height, int(rows[-1]) + 1 + _REACH),
-        max(0, int(columns[0]) - _REACH),
-        min(width, int(columns[-1]) + 1 + _REACH),
+        max(0, int(rows[0]) - REACH),
+        min(height, int(rows[-1]) + 1 + REACH),
+        max(0, int(columns[0]) - REACH),
+        min(width, int(columns[-1]) + 1 + REACH),
     )

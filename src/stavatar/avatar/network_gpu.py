@@ -62,7 +62,7 @@ class FoldedRegion:
 def fold(network: OffsetNetwork) -> Folded:
     """The part of a network on a GPU that is the same for all frames; part of the graph."""
     assert isinstance(network.encoder, ReferenceEncoder | FreeFeatures)
-    reference = _encode_reference(network.encoder, network.image)
+    reference = encode_reference(network.encoder, network.image)
     seen = F.pad(network.positions, (0, 0, 0, 0, 0, _PADDED - ENCODED)).to(HALF)
     layer = network.position_features
     positions = convolve(_last(seen), _padded(layer.weight), _bias(layer), relu=False)
@@ -146,7 +146,7 @@ def _regions(network: OffsetNetwork, folded: Folded, displacement: Tensor, expre
     return results
 
 
-def _encode_reference(encoder: ReferenceEncoder | FreeFeatures, image: Tensor) -> Tensor:
+def encode_reference(encoder: ReferenceEncoder | FreeFeatures, image: Tensor) -> Tensor:
     """Features of the reference image, bfloat16."""
     if isinstance(encoder, FreeFeatures):
         return _last(encoder.features.to(HALF))

@@ -16,7 +16,7 @@ _MOST = 16  # recordings kept; the one not used for longest goes first
 class _Recording:
     graph: torch.cuda.CUDAGraph
     taken: Tensor
-    given: Tensor
+    given: list[Tensor]
     shapes: list[tuple[torch.Size, torch.dtype]]
 
 
@@ -48,8 +48,8 @@ class Replay:
         recording = self._recordings[key]
         recording.taken.copy_(packed, non_blocking=True)
         recording.graph.replay()
-        # What is handed out must not change with the next call.
-        return _unpack(recording.given.clone(), recording.shapes)
+        # A copy: what is handed out must not change with the next call.
+        return _unpack(torch.cat(recording.given), recording.shapes)
 
     @torch.no_grad()
     def _record(self, packed: Tensor, shapes: list[torch.Size]) -> _Recording:
@@ -60,7 +60,7 @@ class Replay:
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.device(self._device), torch.cuda.graph(graph, capture_error_mode="thread_local"):
             results = self._function(_unpack(taken, described))
-            given = torch.cat([result.reshape(-1).view(torch.float32) for result in results])
+            given = [result.reshape(-1).view(torch.float32) for result in results]
         return _Recording(graph, taken, given, [(result.shape, result.dtype) for result in results])
 
 

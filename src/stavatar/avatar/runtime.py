@@ -8,9 +8,10 @@ launch from head parameters to a picture, where hundreds of small kernels would 
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import fields
+from contextlib import nullcontext
+from dataclasses import fields, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -25,6 +26,9 @@ from stavatar.gpu import has_kernels
 from stavatar.head import HeadModel, HeadParameters, PosedHead
 from stavatar.head.model import JOINTS
 from stavatar.splat import Rasterization
+
+if TYPE_CHECKING:
+    from stavatar.avatar.inference import Inference
 
 _MARGIN, _FEWEST_ENTRIES = 1.3, 4096  # room for entries of the rasteriser: times what was needed once, and more
 _PIVOT_FRAMES = 32  # of the motion, from which the point to turn about is taken
@@ -44,8 +48,10 @@ class Runtime:
         self.motion = motion
         self._replays: dict[tuple[object, ...], Replay] = {}
         self._rooms: dict[tuple[int, int, int], int] = {}  # of the rasteriser, by frames and size
-        with torch.no_grad(), self._reducing():
-            self._static = avatar.network.static_features() if avatar.network is not None else None
+        self._inference = self._on_gpu()
+        with torch.no_grad():
+            network = None if self._inference is not None else avatar.network
+            self._static = None if network is None else network.static_features()
             some = torch.linspace(0, len(motion.parameters) - 1, min(len(motion.parameters), _PIVOT_FRAMES))
             joints = self.head(avatar.shape, motion.parameters[some.round().long()].to(self.device)).joints
         self.pivot = joints[:, JOINTS.index("neck")].mean(0).cpu()
@@ -98,23 +104,25 @@ class Runtime:
     @torch.no_grad()
     def pose(self, parameters: HeadParameters, *, soft: bool = True) -> PosedGaussians:
         """The Gaussians of B frames; `soft` adds the network's offsets."""
-        if not self._replaying:
-            return self._pose(parameters.to(self.device), soft)
-        with_offsets = soft and self.avatar.network is not None
-        replay = self._replay(("pose", soft), lambda tensors: _flat(self._pose(HeadParameters(*tensors), soft)))
+        if self._inference is None:
+            network = self.avatar.network
+            with nullcontext() if network is None else network.reducing():
+                return self.avatar(parameters.to(self.device), soft=soft, static=self._static)
+        inference, with_offsets = self._inference, soft and self.avatar.network is not None
+
+        def posed(tensors: list[Tensor]) -> list[Tensor]:
+            return _flat(inference.pose(HeadParameters(*tensors), soft=soft))
+
+        replay = self._replay(("pose", soft), posed)
         return _posed(replay([value for _, value in parameters.items()]), with_offsets)
 
-    def _pose(self, parameters: HeadParameters, soft: bool) -> PosedGaussians:
-        with self._reducing():
-            return self.avatar(parameters, soft=soft, static=self._static)
+    def _on_gpu(self) -> Inference | None:
+        """The GPU's own way from parameters to pictures, where there is one."""
+        if not has_kernels(self.device) or len(self.avatar.gaussians) == 0:
+            return None
+        from stavatar.avatar.inference import Inference
 
-    def _reducing(self) -> AbstractContextManager[None]:
-        network = self.avatar.network
-        return nullcontext() if network is None else network.reducing()
-
-    @property
-    def _replaying(self) -> bool:
-        return has_kernels(self.device) and len(self.avatar.gaussians) > 0
+        return Inference(self.avatar)
 
     def _replay(self, name: tuple[object, ...], function: Callable[[list[Tensor]], list[Tensor]]) -> Replay:
         """The recordings of a function, known by its name."""
@@ -155,35 +163,41 @@ class Runtime:
         """
         camera = self.motion.camera[[0]] if camera is None else camera
         camera = camera if size is None else camera.resized(size, size)
-        if not self._replaying:
+        if self._inference is None:
             return self.draw(self.pose(parameters, soft=soft), camera, background=background)
-        return self._replayed(parameters, camera, soft, torch.ones(3) if background is None else background)
+        behind = torch.ones(3) if background is None else background
+        return self._replayed(self._inference, parameters, camera, soft, behind)
 
     @torch.no_grad()
-    def _replayed(self, parameters: HeadParameters, camera: Camera, soft: bool, background: Tensor) -> Rasterization:
+    def _replayed(
+        self, inference: Inference, parameters: HeadParameters, camera: Camera, soft: bool, background: Tensor
+    ) -> Rasterization:
         """:meth:`render` in one launch."""
         kind = len(parameters), camera.width, camera.height
         if kind not in self._rooms:
-            view = self.draw(self.pose(parameters, soft=soft), camera, background=background)
-            self._rooms[kind] = int(_MARGIN * int(view.entries or 0)) + _FEWEST_ENTRIES
-            return view
+            on_device = parameters.to(self.device), camera.to(self.device), background.to(self.device)
+            view = inference.picture(*on_device, soft=soft, room=None)
+            needed = int(view.entries or 0)
+            self._rooms[kind] = int(_MARGIN * needed) + _FEWEST_ENTRIES
+            return replace(view, entries=needed)
         room = self._rooms[kind]
 
         def picture(tensors: list[Tensor]) -> list[Tensor]:
             *told, pose, focal, center, behind = tensors
             seen = Camera(pose, focal, center, camera.width, camera.height)
-            view = render(self._pose(HeadParameters(*told), soft), seen, background=behind, room=room)
+            view = inference.picture(HeadParameters(*told), seen, behind, soft=soft, room=room)
             assert isinstance(view.entries, Tensor)
-            return [view.image, view.alpha, view.means2d, view.depths, view.radii, view.entries.int()]
+            return [view.image, view.alpha, view.means2d, view.depths, view.radii, view.entries]
 
         told = [value for _, value in parameters.items()]
         replay = self._replay(("picture", soft, room, *kind), picture)
         *drawn, entries = replay([*told, camera.world_to_camera, camera.focal, camera.center, background])
-        if int(entries) > room:  # the camera came near: nothing may be left out
+        needed = int(entries)
+        if needed > room:  # the camera came near: nothing may be left out
             del self._rooms[kind]
-            return self._replayed(parameters, camera, soft, background)
+            return self._replayed(inference, parameters, camera, soft, background)
         image, alpha, means2d, depths, radii = drawn
-        return Rasterization(image, alpha, None, means2d, depths, radii, entries=int(entries))
+        return Rasterization(image, alpha, None, means2d, depths, radii, entries=needed)
 
 
 def _flat(posed: PosedGaussians) -> list[Tensor]:

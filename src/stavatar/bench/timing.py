@@ -130,7 +130,7 @@ def profile(work: Callable[[], object], device: torch.device) -> dict[str, Any]:
 
 
 def _profiled(work: Callable[[], object], activity: str) -> list[Any]:
-    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity[activity]]) as record:
+    with torch.profiler.profile(activities=[getattr(torch.profiler.ProfilerActivity, activity)]) as record:
         for _ in range(_PROFILED):
             work()
         if activity == "CUDA":

@@ -124,10 +124,10 @@ def _show(result: dict[str, Any]) -> None:
     if result["training"] is not None:
         _show_training(result["training"])
     if result["memory"] is not None:
-        columns = ("Gaussians", "frames", "pixels", "peak MiB", "pictures MiB")
+        columns = ("Gaussians", "frames", "pixels", "pictures wait", "peak MiB", "pictures MiB")
         table = Table(*(Column(name, justify="right") for name in columns))
         for row in result["memory"]:
-            counts = [str(row[name]) for name in ("gaussians", "frames", "size")]
+            counts = [str(row[name]) for name in ("gaussians", "frames", "size", "where")]
             table.add_row(*counts, _number(row["peak_memory_mb"]), _number(row["pictures_mb"]))
         output.print(table)
 

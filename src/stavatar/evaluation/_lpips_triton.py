@@ -14,14 +14,21 @@ _EPSILON = 1e-10
 
 
 @triton.jit
-def _distance(a, b, weights, sums, pixels, channels: tl.constexpr, block: tl.constexpr, epsilon: tl.constexpr):  # type: ignore[no-untyped-def]
-    frame = tl.program_id(1)
+def _features(a, b, pixels, channels: tl.constexpr, block: tl.constexpr):  # type: ignore[no-untyped-def]
+    """Where a program's pixels lie in two maps, which of them there are, the channels, and both maps' features."""
     pixel = tl.program_id(0) * block + tl.arange(0, block)
     channel = tl.arange(0, channels)
     fits = (pixel < pixels)[:, None]
-    at = (frame.to(tl.int64) * pixels + pixel)[:, None] * channels + channel[None, :]
+    at = (tl.program_id(1).to(tl.int64) * pixels + pixel)[:, None] * channels + channel[None, :]
     p = tl.load(a + at, mask=fits, other=0.0).to(tl.float32)
     q = tl.load(b + at, mask=fits, other=0.0).to(tl.float32)
+    return at, fits, channel, p, q
+
+
+@triton.jit
+def _distance(a, b, weights, sums, pixels, channels: tl.constexpr, block: tl.constexpr, epsilon: tl.constexpr):  # type: ignore[no-untyped-def]
+    frame = tl.program_id(1)
+    _, _, channel, p, q = _features(a, b, pixels, channels, block)
     p /= tl.sqrt(tl.sum(p * p, 1))[:, None] + epsilon
     q /= tl.sqrt(tl.sum(q * q, 1))[:, None] + epsilon
     w = tl.load(weights + channel)[None, :]
@@ -33,12 +40,7 @@ def _distance_backward(  # type: ignore[no-untyped-def]
     a, b, weights, gradient, out, pixels, channels: tl.constexpr, block: tl.constexpr, epsilon: tl.constexpr
 ):
     frame = tl.program_id(1)
-    pixel = tl.program_id(0) * block + tl.arange(0, block)
-    channel = tl.arange(0, channels)
-    fits = (pixel < pixels)[:, None]
-    at = (frame.to(tl.int64) * pixels + pixel)[:, None] * channels + channel[None, :]
-    p = tl.load(a + at, mask=fits, other=0.0).to(tl.float32)
-    q = tl.load(b + at, mask=fits, other=0.0).to(tl.float32)
+    at, fits, channel, p, q = _features(a, b, pixels, channels, block)
     length = tl.sqrt(tl.sum(p * p, 1))[:, None]
     unit = p / (length + epsilon)
     slope = 2 * tl.load(weights + channel)[None, :] * (unit - q / (tl.sqrt(tl.sum(q * q, 1))[:, None] + epsilon))

@@ -44,16 +44,23 @@ def _blur_rows(a, b, weights, out, width, total, reach: tl.constexpr, block: tl.
 
 
 @triton.jit
-def _compare(  # type: ignore[no-untyped-def]
-    means, weights, similarity, slopes, height, stride, total, c1, c2,
-    reach: tl.constexpr, rows: tl.constexpr, columns: tl.constexpr,
-):  # fmt: skip
-    """The same along columns, then the map, and its derivatives with respect to the means of a, a² and ab."""
+def _block(height, stride, rows: tl.constexpr, columns: tl.constexpr):  # type: ignore[no-untyped-def]
+    """The rows of a program's block of a picture, where its values lie, and which of them there are."""
     row = (tl.program_id(1) * rows + tl.arange(0, rows))[:, None]
     column = (tl.program_id(0) * columns + tl.arange(0, columns))[None, :]
     image = tl.program_id(2).to(tl.int64) * height * stride
     fits = (row < height) & (column < stride)
     at = image + row * stride + column
+    return row, at, fits
+
+
+@triton.jit
+def _compare(  # type: ignore[no-untyped-def]
+    means, weights, similarity, slopes, height, stride, total, c1, c2,
+    reach: tl.constexpr, rows: tl.constexpr, columns: tl.constexpr,
+):  # fmt: skip
+    """The same along columns, then the map, and its derivatives with respect to the means of a, a² and ab."""
+    row, at, fits = _block(height, stride, rows, columns)
     m_a = tl.zeros([rows, columns], tl.float32)
     m_b, m_aa, m_bb, m_ab = m_a, m_a, m_a, m_a
     for k in range(-reach, reach + 1):
@@ -82,11 +89,7 @@ def _spread_columns(  # type: ignore[no-untyped-def]
     reach: tl.constexpr, rows: tl.constexpr, columns: tl.constexpr,
 ):  # fmt: skip
     """Derivatives times the gradient that came down, blurred along columns: three planes."""
-    row = (tl.program_id(1) * rows + tl.arange(0, rows))[:, None]
-    column = (tl.program_id(0) * columns + tl.arange(0, columns))[None, :]
-    image = tl.program_id(2).to(tl.int64) * height * stride
-    fits = (row < height) & (column < stride)
-    at = image + row * stride + column
+    row, at, fits = _block(height, stride, rows, columns)
     d_a = tl.zeros([rows, columns], tl.float32)
     d_aa, d_ab = d_a, d_a
     for k in range(-reach, reach + 1):

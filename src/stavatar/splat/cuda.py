@@ -15,7 +15,7 @@ from torch import Tensor
 from stavatar.camera import Camera
 from stavatar.errors import BackendError
 from stavatar.splat import spherical_harmonics
-from stavatar.splat.conventions import BLUR, NEAR, Rasterization
+from stavatar.splat.conventions import ALPHA_LEAST, BLUR, NEAR, Rasterization
 
 _TILE = 16
 _MOST_CHANNELS = 32  # more than gsplat draws in one go without running out of shared memory
@@ -67,10 +67,11 @@ def rasterize(
         entries: int | Tensor = len(indices)
     else:
         # triton comes with torch's CUDA builds and with no other
-        from stavatar.splat._tiles_triton import sort_into_tiles
+        from stavatar.splat._tiles_triton import ellipses_of, sort_into_tiles
 
         with torch.cuda.device(means.device), torch.no_grad():
-            offsets, indices, entries = sort_into_tiles(means2d, reach[:, 0], depths, across, down, _TILE, room)
+            ellipses = ellipses_of(conics, opacities, radii, ALPHA_LEAST)
+            offsets, indices, entries = sort_into_tiles(means2d, ellipses, depths, across, down, _TILE, room)
 
     def blend(channels: Tensor, *splats: Tensor) -> tuple[Tensor, Tensor]:
         result: tuple[Tensor, Tensor] = gsplat.rasterize_to_pixels(
@@ -104,6 +105,50 @@ def rasterize(
         blending_weights=weights,
         entries=entries,
     )
+
+
+@torch.no_grad()
+def draw(
+    means: Tensor,
+    quaternions: Tensor,
+    scales: Tensor,
+    opacities: Tensor,
+    direct: Tensor,
+    rest: Tensor,
+    camera: Camera,
+    background: Tensor,
+    room: int | None = None,
+) -> Rasterization:
+    """What :func:`stavatar.splat.rasterize` draws, in a few kernels and without gradients; needs Triton.
+
+    Args:
+        means, quaternions, scales, opacities: [B, N, ...] on one GPU, as there, N > 0.
+        direct: [B, N, 1, 3] spherical-harmonic coefficients of degree 0.
+        rest: [N, K - 1, 3] those of the higher degrees, the same in all scenes.
+        camera: B cameras.
+        background: [3].
+        room: as there.
+    """
+    from stavatar.splat._projection_triton import project
+    from stavatar.splat._tiles_triton import sort_into_tiles
+
+    across, down = math.ceil(camera.width / _TILE), math.ceil(camera.height / _TILE)
+    with torch.cuda.device(means.device):
+        seen = project(means, quaternions, scales, opacities, direct, rest, camera)
+        offsets, indices, entries = sort_into_tiles(seen.means2d, seen.ellipses, seen.depths, across, down, _TILE, room)
+        image, alpha = _gsplat().rasterize_to_pixels(
+            seen.means2d,
+            seen.conics,
+            seen.colors,
+            opacities,
+            camera.width,
+            camera.height,
+            _TILE,
+            offsets,
+            indices,
+            backgrounds=background.expand(len(means), 3),
+        )
+    return Rasterization(image, alpha[..., 0], None, seen.means2d, seen.depths, seen.radii, entries=entries)
 
 
 def color(coefficients: Tensor, directions: Tensor, degree: int) -> Tensor:
