@@ -17,7 +17,6 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-import av
 import fuzz_mutations as mutations
 import numpy as np
 import torch
@@ -389,6 +388,8 @@ def _avatar(name: str, whole: bool) -> Callable[[Path], Parser]:
 
 
 def _video(folder: Path) -> Parser:
+    import av  # the other parsers are fuzzed where there is none
+
     from stavatar.capture.video import open_source
 
     noise = np.random.default_rng(0).integers(0, 255, (8, 8, 3), dtype=np.uint8).repeat(8, 0).repeat(8, 1)

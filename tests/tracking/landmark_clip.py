@@ -10,11 +10,21 @@ from torch import Tensor
 from stavatar.camera import Camera
 from stavatar.capture.observations import Observations
 from stavatar.head import HeadModel, HeadParameters, LandmarkEmbedding
+from stavatar.rotations import axis_angle_to_matrix
+from stavatar.tracking.detector_bias import load_detector_bias
 from stavatar.tracking.smoothing import smooth_path
 
 SIZE = 256
 FOCAL = 2.5 * SIZE
 MOVING = ("jawOpen", "mouthSmileLeft", "mouthSmileRight", "browInnerUp", "mouthPucker", "eyeBlinkLeft", "eyeBlinkRight")
+
+
+def detector_offset(parameters: HeadParameters, random: torch.Generator) -> Tensor:
+    """Where the detector sees the landmarks of a random person besides the true ones: [T, 478, 3], world axes."""
+    detector = load_detector_bias()
+    offset = detector.of(torch.randn(detector.modes.shape[2], generator=random))
+    turn = axis_angle_to_matrix(parameters.rotation) @ axis_angle_to_matrix(parameters.neck)
+    return offset @ turn.transpose(1, 2)
 
 
 @dataclass(frozen=True)
@@ -44,8 +54,8 @@ def make_clip(
 ) -> Clip:
     """A random person who moves, talks, blinks and looks around; or, `still`, does nothing at all.
 
-    Landmarks are off by `noise` pixels in each frame and by `misplaced` metres of the person throughout. Blendshape
-    scores are the true coefficients, blurred, and resting at 0.2.
+    Landmarks are off by `noise` pixels in each frame, and throughout by what the detector does to people and, at
+    random, by `misplaced` metres. Blendshape scores are the true coefficients, blurred, and resting at 0.2.
     """
     random = torch.Generator().manual_seed(seed)
 
@@ -77,7 +87,7 @@ def make_clip(
     posed = head(shape, parameters).vertices
     points = embedding.points(head, posed)
     offset = misplaced * torch.randn(1, points.shape[1], 3, generator=random)
-    pixels = camera.project(points + offset)
+    pixels = camera.project(points + offset + detector_offset(parameters, random))
     pixels = pixels + noise * torch.randn(pixels.shape, generator=random)
     depth = camera.to_camera(points)[..., 2]
     depth = (depth - depth.mean(1, keepdim=True)) * 560

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from landmark_clip import FOCAL, SIZE
+from landmark_clip import FOCAL, SIZE, detector_offset
 
 from stavatar.camera import Camera
 from stavatar.capture.observations import Observations
@@ -127,7 +127,8 @@ def test_a_talking_head_is_tracked_with_its_jaw(flame_head: HeadModel, spots: La
     camera = Camera.frontal(FOCAL / 560, FOCAL, SIZE, SIZE)
     shape = 0.5 * torch.randn(6, generator=random)
     points = spots.points(flame_head, flame_head(shape, truth).vertices)
-    pixels = camera.project(points) + 0.2 * torch.randn(frames, LANDMARKS, 2, generator=random)
+    pixels = camera.project(points + detector_offset(truth, random))
+    pixels = pixels + 0.2 * torch.randn(frames, LANDMARKS, 2, generator=random)
     depth = camera.to_camera(points)[..., 2]
     depth = (depth - depth.mean(1, keepdim=True)) * 560
     seen = Observations(

@@ -15,6 +15,7 @@ from stavatar.progress import Report
 from stavatar.rotations import axis_angle_to_matrix, matrix_to_axis_angle
 from stavatar.sequence import Sequence
 from stavatar.tracking import LandmarkSettings, TrackReport, track_landmarks, track_with_report
+from stavatar.tracking.detector_bias import DetectorBias, load_detector_bias
 
 GAP = (0, 30, 31, *range(60, 72))
 QUICK = LandmarkSettings(identity_steps=4, frame_steps=4)
@@ -38,25 +39,44 @@ def _correlation(first: Tensor, second: Tensor) -> float:
     return float(torch.corrcoef(torch.stack([first, second]))[0, 1])
 
 
-@pytest.mark.parametrize("seed", [0, 1, 2])
-def test_recovers_head_rotation_and_face(head: HeadModel, embedding: LandmarkEmbedding, seed: int) -> None:
-    """Landmarks 0.3 px (0.6 % of the eye distance) off: the face is turned and shaped as it was.
+def _turn_and_distance(clip: Clip, sequence: Sequence) -> tuple[Tensor, Tensor]:
+    """Degrees that the face is turned too far in each frame, and how far its vertices are off after that, up to size.
 
-    Landmarks of one camera hardly tell a large far face from a small near one, so shape is compared up to size; with
-    the wrong size left in, faces were 1.5 to 2.5 mm off on these three clips.
+    Landmarks of one camera hardly tell a large far face from a small near one; with the wrong size left in, faces are
+    1.5 to 2.5 mm off on these clips.
     """
-    clip = make_clip(head, embedding, seed=seed)
-    sequence, report = track_with_report(clip.observations, head, embedding, name="seed")
-    frames = _detected(clip)
+    head, frames = clip.head, _detected(clip)
     face = head.faces[head.faces_in("face", "nose", "lips", "eyes", "forehead")].unique()
     found = head(sequence.shape, sequence.parameters[frames]).vertices[:, face]
     truth = head(clip.shape, clip.parameters[frames]).vertices[:, face]
     size, true_size = (points.std(1).norm(dim=1).mean() for points in (found, truth))
     assert size / true_size == pytest.approx(1, abs=0.05)
     turn, distance = _align(found * true_size / size, truth)
-    assert matrix_to_axis_angle(turn).norm(dim=1).mean().rad2deg() < 0.5
+    return matrix_to_axis_angle(turn).norm(dim=1).rad2deg(), distance
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_recovers_head_rotation_and_face(head: HeadModel, embedding: LandmarkEmbedding, seed: int) -> None:
+    """Landmarks 4 mm off by the detector's habits, and 0.3 px by chance: the face is turned and shaped as it was."""
+    clip = make_clip(head, embedding, seed=seed)
+    sequence, report = track_with_report(clip.observations, head, embedding, name="seed")
+    turn, distance = _turn_and_distance(clip, sequence)
+    assert turn.mean() < 0.8
     assert distance.mean() < 0.0015
     assert report.residual.all < 0.7
+
+
+def test_a_detector_without_habits_would_mislead(
+    head: HeadModel, embedding: LandmarkEmbedding, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the detector does to everybody is not taken for the shape of this one."""
+    clip = make_clip(head, embedding, seed=1, frames=60)
+    distance = []
+    for detector in (load_detector_bias(), DetectorBias.none()):
+        monkeypatch.setattr("stavatar.tracking.landmarks.load_detector_bias", lambda known=detector: known)
+        sequence = track_landmarks(clip.observations, head, embedding, name="clip")
+        distance.append(_turn_and_distance(clip, sequence)[1].mean())
+    assert distance[0] < 0.8 * distance[1]
 
 
 def test_recovers_expressions_and_gaze(moving_clip: Clip, tracked: tuple[Sequence, TrackReport]) -> None:
@@ -144,7 +164,7 @@ def test_bias_explains_misplaced_landmarks(head: HeadModel, embedding: LandmarkE
     ]
     assert reports[0].residual.all < 0.5
     assert reports[1].residual.all > 1.0
-    assert reports[1].residual == reports[1].residual_on_head
+    assert all(report.residual_on_head.all > report.residual.all for report in reports)
 
 
 def test_focal_length_is_taken_in_turn(moving_clip: Clip) -> None:

@@ -117,14 +117,14 @@ def fit_landmarks(
     advance: Callable[[str], None],
 ) -> LandmarkFit:
     """Fit everything; `advance` is called after each step with a word on how it goes."""
-    bias = torch.zeros_like(model.template)
-    shape, length = _fit_identity(model, target.spread(settings.identity_frames), focal, settings, advance)
+    shape, usual, length = _fit_identity(model, target.spread(settings.identity_frames), focal, settings, advance)
+    bias = usual
     person = model.personal(shape, bias)
     pose = frontal_pose(person, target.landmarks, target.expression, length, target.center)
     for step in range(settings.frame_steps):
         pose, error = _step_frames(person, target, pose, length, settings)
         if settings.bias and step < settings.frame_steps - 1:
-            bias = _estimate_bias(person, bias, target, pose, length, settings)
+            bias = _estimate_bias(person, bias, usual, target, pose, length, settings)
             person = model.personal(shape, bias)
         advance(f"{error:.2f} %")
     return LandmarkFit(shape, bias, length, pose)
@@ -136,29 +136,34 @@ def _fit_identity(
     focal: float,
     settings: LandmarkSettings,
     advance: Callable[[str], None],
-) -> tuple[Tensor, Tensor]:
-    """Identity [S] and focal length (scalar) from some frames, each free in pose and expression."""
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Identity [S], the detector's bias [L, 3] and focal length (scalar) from some frames.
+
+    Each frame is free in pose and expression.
+    """
     shape = model.template.new_zeros(model.shape_basis.shape[2])
+    habit = model.template.new_zeros(model.detector.modes.shape[2])
     length = model.template.new_tensor(focal)
-    none = torch.zeros_like(model.template)
     pose = frontal_pose(model, target.landmarks, target.expression, length, target.center)
     for _ in range(settings.identity_steps):
-        person = model.personal(shape, none)
+        person = model.personal(shape, model.detector.of(habit))
         normal = _normal_equations(person, target, pose, length, settings, shared=True)
         normal.add_expression_prior(pose, target, settings)
         normal.hold_at_bounds(pose, person.bounds(settings))
         frames = len(target)
-        prior = torch.full((len(shape) + 1,), settings.identity_prior * frames, dtype=torch.float64)
+        # Coefficients of the head and of the detector alike count in standard deviations.
+        prior = torch.full((len(shape) + len(habit) + 1,), settings.identity_prior * frames, dtype=torch.float64)
         prior[-1] = 0 if settings.fit_focal else 1e12
-        gradient = normal.shared_gradient + prior * torch.cat([shape, shape.new_zeros(1)]).double()
+        gradient = normal.shared_gradient + prior * torch.cat([shape, habit, shape.new_zeros(1)]).double()
         step, common = solve_arrow(
             normal.frame, -normal.frame_gradient, normal.mixed, normal.shared + prior.diag(), -gradient
         )
-        shape = shape + common[:-1].to(shape)
+        by_shape, by_habit, _ = common.to(shape).split([len(shape), len(habit), 1])
+        shape, habit = shape + by_shape, habit + by_habit
         length = length * common[-1].clamp(-LONGEST_FOCAL_STEP, LONGEST_FOCAL_STEP).exp().to(length)
         pose = _in_front(pose.moved(step.to(shape), person.bounds(settings)))
         advance(f"{normal.error:.2f} %")
-    return shape, length
+    return shape, model.detector.of(habit), length
 
 
 def _step_frames(
@@ -182,12 +187,13 @@ def _in_front(pose: LandmarkPose) -> LandmarkPose:
 def _estimate_bias(
     person: LandmarkModel,
     bias: Tensor,
+    usual: Tensor,
     target: LandmarkTarget,
     pose: LandmarkPose,
     focal: Tensor,
     settings: LandmarkSettings,
 ) -> Tensor:
-    """Each landmark's constant place [L, 3] besides the head model's, from all frames and shrunk towards zero.
+    """Each landmark's constant place [L, 3] besides the head model's, from all frames and shrunk towards `usual`.
 
     What a rigid motion of the whole head would explain is taken out: that is the pose's.
     """
@@ -207,17 +213,17 @@ def _estimate_bias(
         matrix += torch.einsum("tlai,tlaj->lij", by_head_point * trust[..., None], by_head_point)
         right += torch.einsum("tlai,tla->li", by_head_point * trust[..., None], wanted)
     shrink = torch.eye(3) / settings.bias_size**2
-    bias = torch.linalg.solve(matrix / len(target) + shrink, right / len(target))
-    bias[target.weights == 0] = 0
+    own = torch.linalg.solve(matrix / len(target) + shrink, right / len(target) + usual / settings.bias_size**2) - usual
+    own[target.weights == 0] = 0
     rigid = torch.cat([torch.eye(3).expand(len(bias), 3, 3), -skew(person.template - bias)], -1)
     rigid = (rigid * target.weights.sqrt()[:, None, None]).flatten(0, 1)
-    weighted = (bias * target.weights.sqrt()[:, None]).flatten()[:, None]
+    weighted = (own * target.weights.sqrt()[:, None]).flatten()[:, None]
     # "gels", as the default driver pivots by what happens to lie in memory: two runs would differ in the last digits.
     motion = torch.linalg.lstsq(rigid, weighted, driver="gels").solution
     turn, shift = motion[3:, 0], motion[:3, 0]
-    bias = bias - (shift + torch.linalg.cross(turn.expand_as(bias), person.template - bias))
-    bias[target.weights == 0] = 0
-    return bias
+    own = own - (shift + torch.linalg.cross(turn.expand_as(bias), person.template - bias))
+    own[target.weights == 0] = 0
+    return usual + own
 
 
 @dataclass
@@ -299,7 +305,7 @@ def _normal_equations(
 ) -> _NormalEquations:
     """Linearise the landmark errors of all frames. Without `shared`, K = 0."""
     count, unknowns = len(target), 6 + person.coefficients
-    columns = person.shape_basis.shape[2] + 1 if shared else 0
+    columns = person.shape_basis.shape[2] + person.detector.modes.shape[2] + 1 if shared else 0
     normal = _NormalEquations(
         frame=torch.empty(count, unknowns, unknowns, dtype=torch.float64),
         frame_gradient=torch.empty(count, unknowns, dtype=torch.float64),

@@ -16,6 +16,7 @@ from stavatar.errors import InputError
 from stavatar.head.landmarks import LandmarkEmbedding
 from stavatar.head.model import JOINTS, HeadModel
 from stavatar.rotations import axis_angle_to_matrix
+from stavatar.tracking.detector_bias import DetectorBias
 from stavatar.tracking.landmark_jaw import LandmarkJaw
 from stavatar.tracking.settings import LandmarkSettings
 
@@ -32,6 +33,7 @@ class LandmarkModel:
         shape_basis: [L, 3, S] of the first S identity coefficients.
         expression_basis: [L, 3, E].
         pivot: [3] the centre of the landmarks. Turning about it keeps rotation and translation nearly independent.
+        detector: where they are found besides.
         jaw: the jaw joint, where the mouth opens by it; None where expressions open it.
     """
 
@@ -39,13 +41,21 @@ class LandmarkModel:
     shape_basis: Tensor
     expression_basis: Tensor
     pivot: Tensor
+    detector: DetectorBias
     jaw: LandmarkJaw | None = None
 
     @staticmethod
     def of(
-        head: HeadModel, embedding: LandmarkEmbedding, identities: int, expressions: int | None = None
+        head: HeadModel,
+        embedding: LandmarkEmbedding,
+        identities: int,
+        expressions: int | None = None,
+        detector: DetectorBias | None = None,
     ) -> LandmarkModel:
-        """The landmarks of `head`, with its first `identities` and `expressions` coefficients (or all that it has)."""
+        """The landmarks of `head`, with its first `identities` and `expressions` coefficients (or all that it has).
+
+        Without a `detector` they are found where they are.
+        """
         points = embedding.points(head, head.template[None])[0]
         pivot = points.mean(0)
         shape = embedding.points(head, head.shape_basis[:identities])
@@ -55,6 +65,7 @@ class LandmarkModel:
             shape_basis=shape.permute(1, 2, 0).contiguous(),
             expression_basis=expression.permute(1, 2, 0).contiguous(),
             pivot=pivot,
+            detector=detector or DetectorBias.none(),
             jaw=None if head.jaw_by_expression else LandmarkJaw.of(head, embedding, pivot, identities),
         )
 
@@ -79,6 +90,7 @@ class LandmarkModel:
             self.shape_basis.double(),
             self.expression_basis.double(),
             self.pivot.double(),
+            self.detector.double(),
             None if self.jaw is None else self.jaw.double(),
         )
 
@@ -113,6 +125,10 @@ class LandmarkModel:
         if self.jaw is None:
             return linear
         return linear + self.jaw.by_shape(by_point, expression[:, -3:]).flatten(1, 2)
+
+    def by_detector(self, by_point: Tensor, expression: Tensor) -> Tensor:
+        """Derivatives by expressed landmarks [T, L, 2, 3] -> by the detector's coefficients [T, 2 L, R]."""
+        return _times_basis(self.by_template(by_point, expression), self.detector.modes)
 
     def _without_jaw(self, expression: Tensor) -> Tensor:
         offsets = expression[:, : self.expression_basis.shape[2]] @ self.expression_basis.flatten(0, 1).T
@@ -187,12 +203,14 @@ def frame_jacobian(model: LandmarkModel, pose: LandmarkPose, by_point: Tensor) -
 
 
 def shared_jacobian(model: LandmarkModel, pose: LandmarkPose, by_point: Tensor, offset: Tensor) -> Tensor:
-    """Derivatives of the landmarks by the identity coefficients and the logarithm of the focal length.
+    """Derivatives of the landmarks by identity, the detector's coefficients, and the logarithm of the focal length.
 
-    `offset` [T, L, 2] are pixels from the image centre, times the factor in `by_point`; returns [T, 2 L, S + 1].
+    `offset` [T, L, 2] are pixels from the image centre, times the factor in `by_point`; returns [T, 2 L, S + R + 1].
     """
-    by_shape = model.by_shape(by_point @ pose.rotation[:, None], pose.expression)
-    return torch.cat([by_shape, offset.flatten(1)[..., None]], -1)
+    by_head_point = by_point @ pose.rotation[:, None]
+    by_shape = model.by_shape(by_head_point, pose.expression)
+    by_detector = model.by_detector(by_head_point, pose.expression)
+    return torch.cat([by_shape, by_detector, offset.flatten(1)[..., None]], -1)
 
 
 def _times_basis(by_head_point: Tensor, basis: Tensor) -> Tensor:

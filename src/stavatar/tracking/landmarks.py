@@ -24,6 +24,7 @@ from stavatar.progress import Stage, stage, warn
 from stavatar.sequence.sequence import Sequence
 from stavatar.tracking.advice import advise
 from stavatar.tracking.blendshapes import blink_guess, expression_guess, gaze_guess, jaw_guess
+from stavatar.tracking.detector_bias import load_detector_bias
 from stavatar.tracking.gaps import LEAST_CONFIDENCE, LONGEST_BRIDGE, Bridge
 from stavatar.tracking.gaze import fit_gaze
 from stavatar.tracking.landmark_fit import LandmarkFit, LandmarkTarget, fit_landmarks
@@ -109,7 +110,8 @@ def track_with_report(
     focal, focal_source = choose_focal(settings, observations)
 
     named = head.jaw_by_expression
-    model = LandmarkModel.of(head, embedding, settings.identities, None if named else settings.expressions)
+    expressions = None if named else settings.expressions
+    model = LandmarkModel.of(head, embedding, settings.identities, expressions, load_detector_bias())
     target = make_target(observations, known, head.expression_names[: model.expression_basis.shape[2]])
     if model.jaw is not None:
         jaw = jaw_guess(observations, known) / JAW_UNIT

@@ -46,7 +46,7 @@ class LandmarkSettings:
     identity_frames: int = 160
     identity_steps: int = 8
     frame_steps: int = 6
-    expression_prior: float = 0.02
+    expression_prior: float = 0.2
     expression_bounds: tuple[float, float] = (-0.15, 1.2)
     expressions: int = 50
     unnamed_bound: float = 3.0
