@@ -80,8 +80,8 @@ ALLOWED: dict[str, set[str]] = {
         *("run_pictures", "sequence", "training"),
     },
     "batch": {
-        *("ablation", "assets", "config", "doctor", "errors", "evaluation", "files", "pipeline", "progress", "report"),
-        *("run", "sequence"),
+        *("ablation", "assets", "config", "doctor", "errors", "evaluation", "files", "locks", "pipeline", "progress"),
+        *("report", "run", "sequence"),
     },
     "bench": {
         *("avatar", "camera", "config", "density", "errors", "evaluation", "files", "head", "progress", "sequence"),
