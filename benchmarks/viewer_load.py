@@ -41,9 +41,7 @@ def main() -> int:
     parser.add_argument("run", type=Path)
     parser.add_argument("--browsers", type=int, default=32)
     parser.add_argument("--minutes", type=float, default=60.0)
-    parser.add_argument(
-        "--pause", type=float, default=1.0, help="longest pause of a browser between two moves, s"
-    )
+    parser.add_argument("--pause", type=float, default=1.0, help="longest pause of a browser between two moves, s")
     parser.add_argument("-o", "--out", type=Path)
     arguments = parser.parse_args()
 
