@@ -1341,6 +1341,19 @@ OPTIONS = [
         "--set training.steps=[: the value is not YAML that can be read: …",
     ),
     Case(
+        "a setting that refining does not look at",
+        "refine sequence -o out --set training.steps=9",
+        "--set training.steps=9: it means nothing here; what counts is tracking.size, tracking.face, tracking.torso, "
+        "tracking.matte, tracking.smooth",
+        with_sequence(),
+    ),
+    Case(
+        "refining without refining",
+        "refine sequence -o out --set tracking.refine=false",
+        "--set tracking.refine=false: it means nothing here; what counts is …",
+        with_sequence(),
+    ),
+    Case(
         "an unknown preset",
         "track clip.mkv -o out --preset best",
         "there is no preset 'best'; choose one of paper, cpu, gpu",
