@@ -55,7 +55,7 @@ def main() -> int:
     result["versions"] = versions("cpu")
     print(json.dumps({name: value for name, value in result.items() if name != "samples"}, indent=2))
     if arguments.out:
-        write_json(arguments.out, result)
+        write_json(arguments.out, result, indent=None)
     before, after = result["before"], result["after"]
     kept = any(after[name] > before[name] for name in ("threads", "handles"))
     return 1 if result["without_picture"] or kept or not result["alive"] else 0
