@@ -155,4 +155,4 @@ def _take_up(state: State, path: Path, belongs_to: str) -> None:
             raise ValueError(f"error has shape {list(state.error.shape)}")
         descent = part("descent.")
         state.descent = Descent.of_tensors(descent, device) if descent else None
-    remark(f"tracking goes on where it was interrupted, in round {state.rounds + 1}")
+    remark("photometric tracking goes on where it was interrupted")
