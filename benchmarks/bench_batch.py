@@ -40,17 +40,21 @@ def main() -> None:
     parser.add_argument("--frames", type=int, default=24)
     parser.add_argument("--size", type=int, default=128)
     parser.add_argument("--cluster-only", action="store_true", help="without the run to compare with")
-    parser.add_argument("-o", "--out", type=Path, required=True)
+    parser.add_argument("-o", "--out", type=Path, required=True, help="what it holds already is not measured again")
     arguments = parser.parse_args()
 
     manifest = write_subjects(arguments.folder, arguments.subjects, arguments.frames, arguments.size)
-    results: dict[str, Any] = {
+    facts: dict[str, Any] = {
         **{"subjects": arguments.subjects, "frames": arguments.frames, "size": arguments.size},
-        **{"settings": SETTINGS, "cores": os.cpu_count(), "versions": versions("cpu")},
-        "cluster": on_cluster(manifest, arguments.folder / "cluster"),
+        **{"settings": list(SETTINGS), "cores": os.cpu_count(), "versions": versions("cpu")},
     }
-    write_json(arguments.out, results)
-    if not arguments.cluster_only:
+    results = read_json(arguments.out) if arguments.out.exists() else facts
+    if any(results[name] != facts[name] for name in facts):
+        raise SystemExit(f"{arguments.out} was measured otherwise: move it away")
+    if "cluster" not in results:
+        results["cluster"] = on_cluster(manifest, arguments.folder / "cluster")
+        write_json(arguments.out, results)
+    if not arguments.cluster_only and "one_after_the_other" not in results:
         results["one_after_the_other"] = one_after_the_other(manifest, arguments.folder / "sequential")
         write_json(arguments.out, results)
     for name in ("cluster", "one_after_the_other"):

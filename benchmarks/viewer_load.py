@@ -1,6 +1,6 @@
 """The viewer under browsers that come, look, and leave, for as long as you like: does it keep what it should let go?
 
-    python benchmarks/viewer_load.py RUN [--browsers 32] [--minutes 60] [-o result.json]
+    python benchmarks/viewer_load.py RUN [--browsers 32] [--minutes 60] [--pause 1] [-o result.json]
 
 Starts `stavatar view RUN` and scripted browsers. Each turns the avatar, moves sliders, plays the motion, leaves after a
 while and comes again. Memory, threads and file handles of the viewer are read before the first browser comes, every ten
@@ -41,32 +41,33 @@ def main() -> int:
     parser.add_argument("run", type=Path)
     parser.add_argument("--browsers", type=int, default=32)
     parser.add_argument("--minutes", type=float, default=60.0)
+    parser.add_argument("--pause", type=float, default=1.0, help="longest pause of a browser between two moves, s")
     parser.add_argument("-o", "--out", type=Path)
     arguments = parser.parse_args()
 
     command = [sys.executable, "-m", "stavatar", "view", str(arguments.run), "--port", "0", "--no-browser"]
     viewer = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     try:
-        result = asyncio.run(load(viewer, arguments.browsers, 60 * arguments.minutes))
+        result = asyncio.run(load(viewer, arguments.browsers, 60 * arguments.minutes, arguments.pause))
     finally:
         viewer.terminate()
         viewer.wait(timeout=30)
     result["versions"] = versions("cpu")
     print(json.dumps({name: value for name, value in result.items() if name != "samples"}, indent=2))
     if arguments.out:
-        write_json(arguments.out, result)
+        write_json(arguments.out, result, indent=None)
     before, after = result["before"], result["after"]
     kept = any(after[name] > before[name] for name in ("threads", "handles"))
     return 1 if result["without_picture"] or kept or not result["alive"] else 0
 
 
-async def load(viewer: subprocess.Popen[str], browsers: int, seconds: float) -> dict[str, Any]:
+async def load(viewer: subprocess.Popen[str], browsers: int, seconds: float, pause: float) -> dict[str, Any]:
     url = _address(viewer)
-    await _Browser(url, random.Random(0)).look(2.0)  # what is made once, for the first browser, is made now
+    await _Browser(url, random.Random(0), pause).look(2.0)  # what is made once, for the first browser, is made now
     await asyncio.sleep(_SETTLE)
     before = usage(viewer.pid)
     samples: list[dict[str, float]] = []
-    crowd = [_Browser(url, random.Random(number)) for number in range(1, browsers + 1)]
+    crowd = [_Browser(url, random.Random(number), pause) for number in range(1, browsers + 1)]
     watching = asyncio.create_task(_watch(viewer.pid, samples))
     await asyncio.gather(*(browser.come_and_go(seconds) for browser in crowd))
     watching.cancel()
@@ -74,6 +75,7 @@ async def load(viewer: subprocess.Popen[str], browsers: int, seconds: float) -> 
     return {
         "browsers": browsers,
         "minutes": seconds / 60,
+        "longest_pause_seconds": pause,
         "visits": sum(browser.visits for browser in crowd),
         "pictures": sum(browser.pictures for browser in crowd),
         "fewest_pictures_of_a_browser": min(browser.pictures for browser in crowd),
@@ -89,8 +91,8 @@ async def load(viewer: subprocess.Popen[str], browsers: int, seconds: float) -> 
 class _Browser:
     """Somebody who comes, plays with the avatar, and leaves."""
 
-    def __init__(self, url: str, dice: random.Random) -> None:
-        self._url, self._dice = url, dice
+    def __init__(self, url: str, dice: random.Random, pause: float) -> None:
+        self._url, self._dice, self._pause = url, dice, pause
         self.visits = self.pictures = self.disappointed = 0
 
     async def come_and_go(self, seconds: float) -> None:
@@ -112,7 +114,7 @@ class _Browser:
                     await page.send(pack(camera(self._dice.uniform(-60, 60))))
                     if sliders:
                         await page.send(pack(self._move(self._dice.choice(sliders))))
-                await asyncio.sleep(self._dice.uniform(0.1, 1.0))
+                await asyncio.sleep(self._dice.uniform(0.1, 1.0) * self._pause)
             reading.cancel()
         self.disappointed += self.pictures == seen
 

@@ -17,7 +17,9 @@ INTRODUCTION = """\
 Files come from strangers. Whatever they hold, stavatar either reads them or says in one sentence which file and which
 field cannot be used, ends with an exit code other than 0, and leaves the disk as it was. Nothing in a file is executed,
 files do not lead out of the folder that was named (recordings of one person that lie side by side in the VHAP layout
-may name each other), and neither memory nor time runs away: sizes are looked at before content is.
+may name each other), and neither memory nor time runs away: sizes are looked at before content is. A batch's manifest
+is a command rather than data: like a command line it may name any file to read and, by absolute paths, any folder to
+make.
 
 | exit code | meaning |
 |---|---|

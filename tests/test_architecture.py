@@ -51,7 +51,7 @@ ALLOWED: dict[str, set[str]] = {
         *("alignment", "avatar", "camera", "config", "density", "errors", "evaluation", "files", "head"),
         *("interruption", "mesh", "progress", "sequence", "splat", "training.losses"),
     },
-    "refinement": {"alignment", "config", "head", "progress", "sequence", "training"},
+    "refinement": {"alignment", "config", "head", "interruption", "progress", "sequence", "training"},
     # data sets of other programs, in and out
     "data": {"assets", "capture", "errors", "files", "head", "sequence"},
     "export": {
@@ -80,8 +80,8 @@ ALLOWED: dict[str, set[str]] = {
         *("run_pictures", "sequence", "training"),
     },
     "batch": {
-        *("ablation", "assets", "config", "doctor", "errors", "evaluation", "files", "pipeline", "progress", "report"),
-        *("run", "sequence"),
+        *("ablation", "assets", "config", "doctor", "errors", "evaluation", "files", "locks", "pipeline", "progress"),
+        *("report", "run", "sequence"),
     },
     "bench": {
         *("avatar", "camera", "config", "density", "errors", "evaluation", "files", "head", "progress", "sequence"),

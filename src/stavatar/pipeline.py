@@ -30,7 +30,7 @@ from stavatar.files import read_json, require_apart, write_json
 from stavatar.head import HeadModel, choose_head, load_embedded_head, load_head
 from stavatar.locks import sole_writer
 from stavatar.progress import remark, warn
-from stavatar.refinement import is_refined, refine_tracking
+from stavatar.refinement import Keep, is_refined, refine_tracking
 from stavatar.report.page import write_report
 from stavatar.report.track_page import write_track_report
 from stavatar.run import Run, claimed
@@ -315,10 +315,13 @@ def track(
             sequence = protocol.split(tracked, holdout)
             write_json(run.tracking_figures, {"advice": [advice.described() for advice in said.advice]})
             write_sequence(sequence, run.sequence, overwrite=True)
-    if config.tracking.refine and not is_refined(sequence):
-        with run.timed("refinement"):
-            sequence = refine_tracking(sequence, head, config.tracking, device=device)
-            write_sequence(sequence, run.sequence, overwrite=True)
+    if config.tracking.refine:
+        keep = Keep(run.folder, config.training.checkpoint_seconds)
+        if not is_refined(sequence):
+            with run.timed("refinement"):
+                sequence = refine_tracking(sequence, head, config.tracking, device=device, keep=keep)
+                write_sequence(sequence, run.sequence, overwrite=True)
+        keep.clear()
     with run.timed("tracking_video"):
         write_video(run.tracking_video, overlay_frames(sequence, head, landmarks), sequence.fps)
         if run.tracking_figures.exists():  # which a run that an earlier version began does not have

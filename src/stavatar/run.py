@@ -55,6 +55,7 @@ class Run:
     ``config.yaml``               every setting
     ``inputs.json``               what was processed
     ``sequence/``                 the tracked frames, unless the run shares those of another one
+    ``refinement.safetensors``    state of an unfinished photometric refinement
     ``tracking.mp4``              overlay of the tracked mesh on the frames
     ``tracking.json``             curves, figures and advice of the track
     ``track_report.html``         all of that on one page

@@ -1341,6 +1341,19 @@ OPTIONS = [
         "--set training.steps=[: the value is not YAML that can be read: …",
     ),
     Case(
+        "a setting that refining does not look at",
+        "refine sequence -o out --set training.steps=9",
+        "--set training.steps=9: it means nothing here; what counts is tracking.size, tracking.face, tracking.torso, "
+        "tracking.matte, tracking.smooth",
+        with_sequence(),
+    ),
+    Case(
+        "refining without refining",
+        "refine sequence -o out --set tracking.refine=false",
+        "--set tracking.refine=false: it means nothing here; what counts is …",
+        with_sequence(),
+    ),
+    Case(
         "an unknown preset",
         "track clip.mkv -o out --preset best",
         "there is no preset 'best'; choose one of paper, cpu, gpu",
@@ -1432,6 +1445,360 @@ OPTIONS = [
     ),
 ]
 
+KNOWN = (
+    "known are name, task, input, out, subject, method, preset, set, head, holdout, protocol, seed, rows, cpus, gpus"
+)
+NAMES = "use letters, digits, dots, dashes and underscores, up to a hundred"
+
+
+def manifest(*lines: str) -> Make:
+    """A manifest whose heading names the three columns that are needed."""
+    return made.text("manifest.csv", "\n".join(["name,task,input", *lines]) + "\n")
+
+
+def column(name: str, value: str, task: str = "train") -> Make:
+    """A manifest of one row that has one more column."""
+    return made.text("manifest.csv", f"name,task,input,{name}\nanna,{task},.,{value}\n")
+
+
+BATCH = "batch manifest.csv -o out --check"
+MANIFESTS = [
+    Case("nothing at the path", BATCH, "manifest.csv does not exist"),
+    Case("a folder", BATCH, "manifest.csv is a folder, and a file is expected", made.text("manifest.csv/x", "")),
+    Case(
+        "a named pipe",
+        BATCH,
+        "manifest.csv is no ordinary file",
+        lambda folder, kit: made.os.mkfifo(folder / "manifest.csv"),
+    ),
+    Case("a device without end", "batch /dev/zero -o out --check", "/dev/zero is no ordinary file"),
+    Case(
+        "an empty file",
+        BATCH,
+        "manifest.csv holds no heading: its first line must name the columns, such as name,task,input",
+        made.text("manifest.csv", ""),
+    ),
+    Case(
+        "remarks alone",
+        BATCH,
+        "manifest.csv holds no heading: its first line must name the columns, such as name,task,input",
+        made.text("manifest.csv", "# later\n\n,,\n"),
+    ),
+    Case("a heading alone", BATCH, "manifest.csv holds no rows below its heading", manifest()),
+    Case(
+        "UTF-16, as spreadsheets save it",
+        BATCH,
+        "manifest.csv cannot be read as a CSV table in UTF-8: …",
+        made.text("manifest.csv", "name,task,input\nanna,train,.\n".encode("utf-16")),
+    ),
+    Case(
+        "an umlaut in Latin-1",
+        BATCH,
+        "manifest.csv cannot be read as a CSV table in UTF-8: …",
+        made.text("manifest.csv", "name,task,input\nanna,train,.\n# Jürgen".encode("latin-1")),
+    ),
+    Case(
+        "a video called .csv",
+        BATCH,
+        "manifest.csv cannot be read as a CSV table in UTF-8: …",
+        lambda folder, kit: made.void(made.mp4(folder, "whole.mp4").rename(folder / "manifest.csv")),
+    ),
+    Case(
+        "a byte order mark and line ends of Windows",
+        BATCH,
+        "manifest.csv: 1 job, no faults",
+        made.text("manifest.csv", "\ufeffname,task,input\r\nanna,train,.\r\n"),
+        0,
+    ),
+    Case(
+        "line ends of old Macs",
+        BATCH,
+        "manifest.csv: 1 job, no faults",
+        made.text("manifest.csv", "name,task,input\ranna,train,.\r"),
+        0,
+    ),
+    Case(
+        "semicolons between columns",
+        BATCH,
+        "manifest.csv separates its columns by ';': save it with commas",
+        made.text("manifest.csv", "name;task;input\nanna;train;.\n"),
+    ),
+    Case(
+        "tabs between columns",
+        BATCH,
+        "manifest.csv separates its columns by '\\t': save it with commas",
+        made.text("manifest.csv", "name\ttask\tinput\nanna\ttrain\t.\n"),
+    ),
+    Case(
+        "a quotation mark that is never closed",
+        BATCH,
+        "manifest.csv cannot be read as a CSV table in UTF-8: …",
+        manifest('anna,train,"here'),
+    ),
+    Case(
+        "100 MB of one row",
+        BATCH,
+        "manifest.csv is larger than 32 MiB, which no file of this kind should be",
+        made.text("manifest.csv", "x" * 100_000_000),
+    ),
+    Case(
+        "a field of a megabyte",
+        BATCH,
+        "manifest.csv cannot be read as a CSV table in UTF-8: …",
+        manifest(f"anna,train,{'x' * 1_000_000}"),
+    ),
+    Case(
+        "a field of 100,000 letters",
+        BATCH,
+        "manifest.csv, line 2: input has more than 4,096 characters",
+        manifest(f"anna,train,{'x' * 100_000}"),
+    ),
+    Case(
+        "a million rows",
+        BATCH,
+        "manifest.csv has more than 100,000 rows: share them out among several manifests",
+        manifest(*["anna,train,."] * 1_000_000),
+    ),
+    Case(
+        "a million rows of another length",
+        BATCH,
+        "manifest.csv has more than 100,000 rows: share them out among several manifests",
+        manifest(*["anna"] * 1_000_000),
+    ),
+    Case(
+        "50,000 rows that are wrong",
+        BATCH,
+        "manifest.csv has 50,000 faults, the first 20 of them above; nothing was started",
+        manifest(*["anna"] * 50_000),
+    ),
+    Case(
+        "100,000 columns",
+        BATCH,
+        f"manifest.csv: columns unknown: …; {KNOWN}",
+        made.text("manifest.csv", ",".join(f"c{k}" for k in range(100_000))),
+    ),
+    Case(
+        "a column missing",
+        BATCH,
+        f"manifest.csv: columns missing: 'task'; {KNOWN}",
+        made.text("manifest.csv", "name,input\nanna,.\n"),
+    ),
+    Case(
+        "a column that nobody knows",
+        BATCH,
+        f"manifest.csv: columns unknown: 'colour'; {KNOWN}",
+        column("colour", "red"),
+    ),
+    Case("a column twice", BATCH, f"manifest.csv: columns there twice: 'name'; {KNOWN}", column("name", "bob")),
+    Case(
+        "a row with a field too many",
+        BATCH,
+        "manifest.csv, line 2: 4 fields, but the heading has 3; put a field that holds a comma in double quotes",
+        manifest("anna,train,a, b.mp4"),
+    ),
+    Case("a name that is empty", BATCH, "manifest.csv, line 2: name is empty", manifest(",train,.")),
+    Case(
+        "a name twice",
+        BATCH,
+        "manifest.csv, line 3: name anna is that of line 2",
+        manifest("anna,train,.", "anna,train,."),
+    ),
+    Case(
+        "a name that leads upwards",
+        BATCH,
+        f"manifest.csv, line 2: name '../anna': {NAMES}",
+        manifest("../anna,train,."),
+    ),
+    Case(
+        "a name that is an absolute path",
+        BATCH,
+        f"manifest.csv, line 2: name '/tmp/anna': {NAMES}",
+        manifest("/tmp/anna,train,."),
+    ),
+    Case(
+        "a formula as name",
+        BATCH,
+        f"""manifest.csv, line 2: name "=cmd|' /C calc'!A0": {NAMES}""",
+        manifest("=cmd|' /C calc'!A0,train,."),
+    ),
+    Case(
+        "a formula as subject, which is a text", BATCH, "manifest.csv: 1 job, no faults", column("subject", "=1+1"), 0
+    ),
+    Case(
+        "a null byte in a name",
+        BATCH,
+        "manifest.csv, line 2: name 'an\\x00na': it holds a control character",
+        manifest("an\0na,train,."),
+    ),
+    Case(
+        "a null byte in a path",
+        BATCH,
+        "manifest.csv, line 2: input 'a\\x00.mp4': it holds a control character",
+        manifest("anna,train,a\0.mp4"),
+    ),
+    Case(
+        "an escape sequence as subject",
+        BATCH,
+        "manifest.csv, line 2: subject '\\x1b[31mred': it holds a control character",
+        column("subject", "\x1b[31mred"),
+    ),
+    Case(
+        "a line break as subject",
+        BATCH,
+        "manifest.csv, line 3: subject 'a\\n| b': it holds a control character",
+        column("subject", '"a\n| b"'),
+    ),
+    Case(
+        "a task that there is not",
+        BATCH,
+        "manifest.csv, line 2: task 'render': expected reconstruct, train, evaluate, ablate",
+        manifest("anna,render,."),
+    ),
+    Case(
+        "an input that is not there",
+        BATCH,
+        "manifest.csv, line 2: input no.mp4 does not exist in …",
+        manifest("anna,reconstruct,no.mp4"),
+    ),
+    Case(
+        "an input with a name of 300 letters",
+        BATCH,
+        "manifest.csv, line 2: input x… does not exist in …",
+        manifest(f"anna,reconstruct,{'x' * 300}.mp4"),
+    ),
+    Case(
+        "an input in the home of nobody",
+        BATCH,
+        "manifest.csv, line 2: input ~nobody-at-all/a.mp4: …",
+        manifest("anna,reconstruct,~nobody-at-all/a.mp4"),
+    ),
+    Case(
+        "an input of a kind of storage that there is not",
+        BATCH,
+        "manifest.csv, line 2: gopher://x/a.mp4: gopher:// is no kind of storage that fsspec knows",
+        manifest("anna,reconstruct,gopher://x/a.mp4"),
+    ),
+    Case(
+        "a result that leads upwards",
+        BATCH,
+        "manifest.csv, line 2: out ../anna leads out of --out: give an absolute path without .., or a URL, instead",
+        column("out", "../anna"),
+    ),
+    Case(
+        "a result that leads upwards from an absolute path",
+        BATCH,
+        "manifest.csv, line 2: out /tmp/../a leads out of --out: give an absolute path without .., or a URL, instead",
+        column("out", "/tmp/../a"),
+    ),
+    Case(
+        "a result in the home of nobody",
+        BATCH,
+        "manifest.csv, line 2: out ~nobody-at-all/a: …",
+        column("out", "~nobody-at-all/a"),
+    ),
+    Case(
+        "a result within that of another row",
+        BATCH,
+        "manifest.csv, line 3: out …/out/a/b lies within that of line 2",
+        made.text("manifest.csv", "name,task,input,out\nanna,train,.,a\nbob,train,.,a/b\n"),
+    ),
+    Case(
+        "a result in place of the input",
+        BATCH,
+        "manifest.csv, line 2: input and out are the same place",
+        lambda folder, kit: made.text("manifest.csv", f"name,task,input,out\nanna,train,.,{folder}\n")(folder, kit),
+    ),
+    Case(
+        "a preset that there is not",
+        BATCH,
+        "manifest.csv, line 2: there is no preset 'best'; choose one of paper, cpu, gpu",
+        column("preset", "best"),
+    ),
+    Case(
+        "a setting that there is not",
+        BATCH,
+        "manifest.csv, line 2: --set nothing.such=1: expected section.field=value with a field of the configuration",
+        column("set", "nothing.such=1"),
+    ),
+    Case(
+        "a setting that is not YAML",
+        BATCH,
+        "manifest.csv, line 2: --set training.steps=[: the value is not YAML that can be read: …",
+        column("set", "training.steps=["),
+    ),
+    Case("a head that is not there", BATCH, "manifest.csv, line 2: head no.pkl is no file", column("head", "no.pkl")),
+    Case(
+        "a seed of 30 digits", BATCH, "manifest.csv, line 2: --set: training: seed must be …", column("seed", "9" * 30)
+    ),
+    Case(
+        "a seed of 5,000 digits",
+        BATCH,
+        "manifest.csv, line 2: seed has more than 4,096 characters",
+        column("seed", "9" * 5000),
+    ),
+    Case(
+        "minus one frame to hold out",
+        BATCH,
+        "manifest.csv, line 2: holdout '-1': expected a whole number from 1 on",
+        column("holdout", "-1"),
+    ),
+    Case("a protocol that there is not", BATCH, "manifest.csv, line 2: …", column("protocol", "best")),
+    Case(
+        "rows of an ablation that there are not",
+        BATCH,
+        "manifest.csv, line 2: --rows best: expected …",
+        column("rows", "best", "ablate"),
+    ),
+    Case(
+        "infinitely many GPUs",
+        BATCH,
+        "manifest.csv, line 2: gpus inf: expected a share such as 0.25, or a whole number from 1 on",
+        column("gpus", "1e999"),
+    ),
+    Case(
+        "CPUs that are no number",
+        BATCH,
+        "manifest.csv, line 2: cpus nan: expected a share such as 0.25, or a whole number from 1 on",
+        column("cpus", "nan"),
+    ),
+    Case(
+        "several faults",
+        BATCH,
+        "manifest.csv has 3 faults (see above); nothing was started",
+        manifest("a b,render,no.mp4"),
+    ),
+    Case(
+        "results in a name that no file system takes",
+        f"batch manifest.csv -o {'x' * 300}",
+        "cannot write …x: …",
+        manifest("anna,train,."),
+    ),
+    Case(
+        "results below a file",
+        "batch manifest.csv -o note/out",
+        "cannot write …note/out: …",
+        made.both(manifest("anna,train,."), made.text("note", "mine")),
+    ),
+    Case(
+        "results where nothing can be written",
+        "batch manifest.csv -o /proc/out",
+        "cannot write /proc/out: …",
+        manifest("anna,train,."),
+    ),
+    Case(
+        "results of an earlier batch",
+        "batch manifest.csv -o out",
+        "out holds results of these jobs; add --resume to go on with them, or choose another place",
+        made.both(manifest("anna,train,."), made.text("out/anna.job.json", "{}")),
+    ),
+    Case(
+        "the part of no parts",
+        "batch manifest.csv -o out --part 0/0",
+        "--part 0/0: expected K/N with K from 1 to N",
+        manifest("anna,train,."),
+    ),
+]
+
 GROUPS: dict[str, list[Case]] = {
     "Videos": VIDEOS,
     "Pictures": PICTURES,
@@ -1443,5 +1810,6 @@ GROUPS: dict[str, list[Case]] = {
     "FLAME files that try to run something": HEADS,
     "Tables of ARKit coefficients": TABLES,
     "Splat files": SPLATS,
+    "Batch manifests": MANIFESTS,
     "Options": OPTIONS,
 }

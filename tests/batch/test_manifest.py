@@ -24,10 +24,16 @@ def manifest(tmp_path: Path):
     return write
 
 
-def faults_of(path: Path) -> str:
-    with pytest.raises(InputError) as caught:
-        read_manifest(path, "/out")
-    return str(caught.value)
+@pytest.fixture
+def faults_of(capsys):
+    """What is said of a manifest, of all its faults."""
+
+    def say(path: Path) -> str:
+        with pytest.raises(InputError) as caught:
+            read_manifest(path, "/out")
+        return capsys.readouterr().err + str(caught.value)
+
+    return say
 
 
 def test_a_row_becomes_a_job(manifest, tmp_path: Path) -> None:
@@ -80,13 +86,19 @@ ROWS = {
 }
 
 
-def test_all_faults_are_told_at_once_with_their_lines(manifest) -> None:
+def test_all_faults_are_told_at_once_with_their_lines(manifest, faults_of) -> None:
     told = faults_of(manifest("name,task,input,preset,set,holdout,seed,gpus", *ROWS))
     for line, fault in enumerate(ROWS.values(), 2):
-        lines = [text for text in told.splitlines() if text.startswith(f"  line {line}: ")]
+        lines = [text for text in told.splitlines() if text.startswith(f"warning: line {line}: ")]
         assert bool(lines) == (fault is not None), (line, told)
         assert fault is None or fault in lines[0]
-    assert "faults, and nothing was started" in told
+    assert told.endswith(" faults (see above); nothing was started")
+
+
+def test_of_very_many_faults_the_first_are_told(manifest, faults_of) -> None:
+    told = faults_of(manifest("name,task,input", *(f"a{k},train,nowhere" for k in range(1000))))
+    assert told.count("warning: line ") == 20 and "warning: line 21: " in told
+    assert told.endswith("has 1,000 faults, the first 20 of them above; nothing was started")
 
 
 @pytest.mark.parametrize(
@@ -110,16 +122,16 @@ def test_all_faults_are_told_at_once_with_their_lines(manifest) -> None:
         (["name,task,input,rows", "a,ablate,seq,nonsense"], "nonsense"),
     ],
 )
-def test_tables_that_cannot_be_used(manifest, lines: list[str], fault: str) -> None:
+def test_tables_that_cannot_be_used(manifest, faults_of, lines: list[str], fault: str) -> None:
     assert fault in faults_of(manifest(*lines))
 
 
-def test_what_is_no_table(tmp_path: Path) -> None:
+def test_what_is_no_table(faults_of, tmp_path: Path) -> None:
     assert "does not exist" in faults_of(tmp_path / "none.csv")
     (tmp_path / "picture.csv").write_bytes(b"\x89PNG\r\n\xff\xfe\x00\x00")
     assert "CSV table in UTF-8" in faults_of(tmp_path / "picture.csv")
 
 
-def test_a_row_with_several_faults_has_them_all_told(manifest) -> None:
+def test_a_row_with_several_faults_has_them_all_told(manifest, faults_of) -> None:
     told = faults_of(manifest("name,task,input,holdout,gpus,set", "a b,train,nowhere,x,1.5,no.such=1"))
-    assert told.count("\n  line 2: ") == 5, told
+    assert told.count("warning: line 2: ") == 5, told

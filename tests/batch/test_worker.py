@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 from pathlib import Path
 
 import fsspec
@@ -12,6 +14,7 @@ from batch_settings import TINY
 from stavatar.batch import records, worker
 from stavatar.batch.manifest import Job
 from stavatar.batch.task import Task
+from stavatar.files import write_json
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -104,6 +107,42 @@ def test_measuring_again_leaves_the_run_as_it_is(taken_up, job) -> None:
     assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before
     results = [json.loads((folder.parent / name / "results.json").read_text()) for name in ("anna", "again")]
     assert results[0]["metrics"]["psnr"] == pytest.approx(results[1]["metrics"]["psnr"])
+
+
+def test_two_that_measure_in_one_folder_are_refused(job, tmp_path: Path, monkeypatch) -> None:
+    """Whether the second one comes while the first copies the run, or while it measures."""
+    from stavatar import config, pipeline
+
+    config.save(config.preset("cpu"), tmp_path / "run" / "config.yaml")
+    (tmp_path / "run" / ".lock").write_text("of a killed process")
+    task = Task(job("again", "evaluate", tmp_path / "run", tmp_path / "again", settings=(), preset="auto"))
+    copy, refused = shutil.copytree, []
+
+    def meanwhile(work):
+        def both(*arguments, **options):
+            if len(refused) < 2:  # else this is the second one, let in
+                refused.append(worker.attempt(task))
+            return work(*arguments, **options)
+
+        return both
+
+    monkeypatch.setattr(shutil, "copytree", meanwhile(copy))
+    monkeypatch.setattr(pipeline, "evaluate", meanwhile(lambda run, **_: write_json(run.results, {})))
+    outcome = worker.attempt(task)
+    assert (outcome.state, outcome.reason) == ("finished", "")
+    assert [attempt.state for attempt in refused] == ["failed", "failed"]
+    for attempt in refused:
+        assert attempt.reason.startswith(f"{tmp_path / 'again'} is in use by process {os.getpid()} on "), attempt
+    assert sorted(path.name for path in (tmp_path / "again").iterdir()) == ["config.yaml", "results.json"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["again", "again.job.json", "run"]
+
+
+def test_what_is_no_run_is_not_copied(job, tmp_path: Path) -> None:
+    (tmp_path / "letters").mkdir()
+    outcome = worker.attempt(Task(job("anna", "evaluate", tmp_path / "letters", tmp_path / "anna", settings=())))
+    assert outcome.state == "failed"
+    assert outcome.reason == f"{tmp_path / 'letters'} is not a stavatar run: it has no config.yaml"
+    assert not (tmp_path / "anna").exists()
 
 
 @pytest.mark.slow

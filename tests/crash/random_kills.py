@@ -25,6 +25,7 @@ from typing import Any
 from victims import command, content, rubbish, start, until_its_end
 
 from stavatar.files import read_json, write_json
+from stavatar.refinement import checkpoint as refinement
 from stavatar.run import Run
 from stavatar.training import checkpoint
 
@@ -50,10 +51,13 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=50)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--refine", action="store_true", help="with photometric tracking, which takes most of the time")
+    parser.add_argument("--only", choices=SHARES, help="all kills in this stage or command")
     parser.add_argument("--out", "-o", type=Path, default=Path("kills.json"))
     options = parser.parse_args()
+    options.refine |= options.only == "refinement"
     with tempfile.TemporaryDirectory(prefix="stavatar-kills-") as folder:
-        figures = Killing(Path(folder), options.kills, random.Random(options.seed), options.refine).carry_out()
+        plan = shared_out(options.kills, [options.only] if options.only else list(SHARES), options.refine)
+        figures = Killing(Path(folder), plan, random.Random(options.seed), options.refine).carry_out()
     write_json(options.out, figures)
     print(f"{figures['kills']} kills, {len(figures['differences'])} differences: {options.out}")
     return 1 if figures["differences"] else 0
@@ -64,18 +68,18 @@ class Killing:
 
     Args:
         folder: for clip, runs and exports.
-        kills: how many.
+        plan: how many kills are meant for each stage and command.
         chance: draws the moments.
-        refine: refine tracking photometrically; without, that stage's kills go to training.
+        refine: refine tracking photometrically.
     """
 
-    def __init__(self, folder: Path, kills: int, chance: random.Random, refine: bool) -> None:
+    def __init__(self, folder: Path, plan: dict[str, int], chance: random.Random, refine: bool) -> None:
         self.folder = folder
         self.chance = chance
         self.log = folder / "log"
         self.clip = folder / "clip.mp4"
         self.stages = [stage for stage in STAGES if refine or stage != "refinement"]
-        self.plan = shared_out(kills, [name for name in SHARES if refine or name != "refinement"])
+        self.plan = plan
         self.settings = [word for one in [*SETTINGS, f"tracking.refine={refine}"] for word in ("--set", one)]
         self.kills: list[dict[str, Any]] = []
         self.differences: list[str] = []
@@ -128,7 +132,7 @@ class Killing:
     def _kill_in(self, run: Run, stage: str, seconds: float) -> bool:
         """Kill the run in a stage; False where it came to its end first."""
         before = self.stages[: self.stages.index(stage)]
-        kept = run.folder / checkpoint.NAME
+        kept = run.folder / (refinement.NAME if stage == "refinement" else checkpoint.NAME)
         begin = time.time()
         process = start(command, *self._reconstruct(run.folder), log=self.log)
         while process.is_alive() and not (run.config_path.exists() and all(run.done(name) for name in before)):
@@ -146,8 +150,8 @@ class Killing:
             self._compare(f"exit code in {stage}", 0, process.exitcode)
             return False
         met = next((name for name in self.stages if not run.done(name)), "the end")
-        trains = met == "training" and saved > begin
-        self._note(stage, met, lost_seconds=round(now - saved, 3) if trains else None)
+        keeps = met == stage and stage in ("training", "refinement") and saved > begin
+        self._note(stage, met, lost_seconds=round(now - saved, 3) if keeps else None)
         return True
 
     def _reconstruct(self, out: Path) -> list[object]:
@@ -157,6 +161,8 @@ class Killing:
 
     def _kill_command(self, name: str, whole: Path, out: Path, words: Callable[[Path], list[object]]) -> None:
         """Kill a command that writes `out`, half of the times over an earlier one; then let it finish."""
+        if not self.plan[name]:
+            return
         begin = time.monotonic()
         undisturbed = out.with_name(f"undisturbed-{out.name}")
         self._do(*words(undisturbed))
@@ -174,6 +180,8 @@ class Killing:
         self._compare(f"rubbish of {name}", [], [path for path in rubbish(self.folder) if out.stem in path])
 
     def _kill_evaluate(self, whole: Path) -> None:
+        if not self.plan["evaluate"]:
+            return
         expected = read_json(Run(whole).results)["metrics"]
         for _ in range(self.plan["evaluate"]):
             self._strike(["evaluate", whole], Run(whole).seconds["evaluation"] + 1)
@@ -247,11 +255,16 @@ class Killing:
             print(f"DIFFERENT: {self.differences[-1]}", flush=True)
 
 
-def shared_out(kills: int, names: list[str]) -> dict[str, int]:
-    """So many kills, in the proportions of :data:`SHARES`; what is left goes to training."""
-    plan = {name: int(kills * SHARES[name]) for name in names}
-    plan["training"] += kills - sum(plan.values())
-    return plan
+def shared_out(kills: int, names: list[str], refine: bool) -> dict[str, int]:
+    """So many kills, in the proportions of :data:`SHARES` among these names; what is left goes to training.
+
+    Without `refine` there is no such stage, and its kills go to training as well.
+    """
+    plan = dict.fromkeys(SHARES, 0)
+    if len(names) == 1:
+        return plan | {names[0]: kills}
+    plan |= {name: int(kills * SHARES[name]) for name in names if refine or name != "refinement"}
+    return plan | {"training": plan["training"] + kills - sum(plan.values())}
 
 
 def mean(values: list[float]) -> float | None:

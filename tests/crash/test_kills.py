@@ -20,8 +20,9 @@ from stavatar.ablation import worker
 from stavatar.avatar.storage import TENSORS, load_avatar
 from stavatar.errors import InputError
 from stavatar.export.web.site import export_site
+from stavatar.refinement import refine
 from stavatar.run import Run, claimed
-from stavatar.sequence import write_sequence
+from stavatar.sequence import read_sequence, write_sequence
 from stavatar.training import checkpoint
 
 CPU = torch.device("cpu")
@@ -101,6 +102,44 @@ def test_killed_again_and_again_a_run_ends_with_the_same_avatar(uninterrupted, s
     names = [sorted(path.name for path in each.folder.iterdir()) for each in (run, uninterrupted)]
     assert names[0] == names[1]
     assert content(run.sequence) == content(uninterrupted.sequence)
+
+
+def track(source, folder, settings):
+    """A run from landmarks to its refined sequence, in two short rounds, from wherever it stands."""
+    refine.ROUNDS = ((4, 1), (3, 1))
+    with claimed(folder):
+        run = Run.start(folder, settings, {}, resume=True)
+        if not run.done("tracking"):
+            write_sequence(read_sequence(source), run.sequence, overwrite=True)
+            run.record("tracking", 1.0)
+        pipeline.track(source, run, settings, device=CPU)
+
+
+@pytest.mark.timeout(900)  # as above
+def test_killed_again_and_again_a_refinement_ends_with_the_same_sequence(source, settings, tmp_path):
+    undisturbed, run, log = Run(tmp_path / "undisturbed"), Run(tmp_path / "run"), tmp_path / "log"
+    assert until_its_end(track, source, undisturbed.folder, settings, log=log) == 0, log.read_text()
+    moments = [
+        # while the likeness is fitted, before there is a checkpoint, and in the middle of writing one
+        Moment("stavatar.training.trainer:Trainer.train_step"),
+        Moment("stavatar.files:flush", call=3, told="refinement-"),
+        # in the first alignment: before a look at the frames, and between two, which ends this round
+        Moment("stavatar.alignment.align:linearise"),
+        Moment("stavatar.alignment.align:compare"),
+        Moment("stavatar.training.poses:TrackedParameters.replace", after=True),
+        # with the sequence half-written, written but not noted, and noted but with the checkpoint still there
+        Moment("stavatar.sequence.vhap_writer:_save_arrays", call=4),
+        Moment("stavatar.pipeline:write_sequence", after=True),
+        Moment("stavatar.refinement:Keep.clear"),
+    ]
+    for moment in moments:
+        assert until_its_end(track, source, run.folder, settings, moment=moment, log=log) == KILLED, moment
+    assert until_its_end(track, source, run.folder, settings, log=log) == 0, log.read_text()
+    assert log.read_text().count("tracking goes on where it was interrupted") >= 5
+    assert content(run.sequence) == content(undisturbed.sequence)
+    assert rubbish(run.folder) == []
+    names = [sorted(path.name for path in each.folder.iterdir()) for each in (run, undisturbed)]
+    assert names[0] == names[1] and "refinement.safetensors" not in names[0]
 
 
 def test_asked_to_end_a_command_finishes_its_step_and_says_how_to_go_on(

@@ -10,7 +10,8 @@ Pictures that several cameras took at one moment share their correction, whose n
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, fields
 
 import numpy as np
 import torch
@@ -69,6 +70,48 @@ class Alignment:
     error: Tensor
 
 
+@dataclass(frozen=True)
+class Descent:
+    """Where Gauss-Newton stands between two of its steps, for K frames of M moments: it can go on from there.
+
+    Attributes:
+        iterations: that are done.
+        start_cost: [K] of the pictures at the start.
+        damping: [M].
+        best: what was found so far.
+    """
+
+    iterations: int
+    start_cost: Tensor
+    damping: Tensor
+    best: _Tried
+
+    def tensors(self) -> dict[str, Tensor]:
+        """All of it, by name."""
+        numbers = {"iterations": torch.tensor(self.iterations), "start_cost": self.start_cost, "damping": self.damping}
+        return numbers | vars(self.best)
+
+    @staticmethod
+    def of_tensors(tensors: dict[str, Tensor], device: torch.device) -> Descent:
+        """What :meth:`tensors` gave.
+
+        Raises:
+            KeyError, ValueError: a tensor is missing, or they do not fit each other.
+        """
+        best = _Tried(**{field.name: tensors[field.name].to(device) for field in fields(_Tried)})
+        found = Descent(
+            int(tensors["iterations"]), tensors["start_cost"].to(device), tensors["damping"].to(device), best
+        )
+        moments, unknowns = best.correction.shape
+        shapes = {"damping": (moments,), "cost": (moments,), "start_cost": best.picture_cost.shape}
+        if len(best.gradient):
+            shapes |= {"gradient": (moments, unknowns), "normal": (moments, unknowns, unknowns)}
+        for name, shape in shapes.items():
+            if tensors[name].shape != shape:
+                raise ValueError(f"{name} has shape {list(tensors[name].shape)}")
+        return found
+
+
 @torch.no_grad()
 def align(
     avatar: Avatar,
@@ -85,6 +128,8 @@ def align(
     smooth: float = 1.0,
     report: Report | None = None,
     backend: Backend = "auto",
+    descent: Descent | None = None,
+    keep: Callable[[Descent], None] | None = None,
 ) -> Alignment:
     """Align some frames of a sequence to an avatar; frames of one moment are corrected alike.
 
@@ -101,6 +146,12 @@ def align(
         matte: weight of the silhouette against that of a colour.
         smooth: factor on how strongly corrections of neighbouring frames hang together.
         report: progress; told once per frame and iteration.
+        backend: of the rasteriser.
+        descent: go on from there; everything else must be as it was then.
+        keep: told where it stands after each look at all frames.
+
+    Raises:
+        ValueError: `descent` is one of other frames or unknowns.
     """
     device = avatar.shape.device
     frames = frames.to(device)
@@ -132,18 +183,30 @@ def align(
         prior = PRIOR * values * (correction - expected).square().sum(1)
         return _Tried.of(parts, moment, correction, prior)
 
-    best = first = tried(expected.repeat(len(moments), 1), with_slope=iterations > 0)
-    damping = torch.full_like(first.cost, DAMPING)
-    for iteration in range(1, iterations + 1):
+    if descent is None:
+        first = tried(expected.repeat(len(moments), 1), with_slope=iterations > 0)
+        descent = Descent(0, first.picture_cost.clone(), torch.full_like(first.cost, DAMPING), first)
+        if keep is not None:
+            keep(descent)
+    elif descent.best.correction.shape != (len(moments), len(expected)) or len(descent.start_cost) != len(frames):
+        raise ValueError("the alignment is one of other frames or unknowns")
+    for iteration in range(descent.iterations + 1, iterations + 1):
+        best, damping = descent.best, descent.damping
         correction = best.correction + _step(best, expected, damping, PRIOR * values, ties)
         new = tried(correction, with_slope=iteration < iterations)
         better = new.cost < best.cost
-        damping = torch.where(better, damping / 2, damping * 4)
-        best = best.replaced_by(new, better, moment)
+        descent = Descent(
+            iteration,
+            descent.start_cost,
+            torch.where(better, damping / 2, damping * 4),
+            best.replaced_by(new, better, moment),
+        )
+        if keep is not None:
+            keep(descent)
     return Alignment(
-        unknowns.apply(start, best.correction[moment]),
-        start_error=(first.picture_cost / values).sqrt(),
-        error=(best.picture_cost / values).sqrt(),
+        unknowns.apply(start, descent.best.correction[moment]),
+        start_error=(descent.start_cost / values).sqrt(),
+        error=(descent.best.picture_cost / values).sqrt(),
     )
 
 

@@ -17,6 +17,7 @@ from stavatar.batch.status import Status
 from stavatar.batch.summary import write_summary
 from stavatar.batch.task import Outcome, Task
 from stavatar.errors import InputError, StavatarError
+from stavatar.files import cannot_write
 from stavatar.progress import remark
 
 ENGINES = ("local", "ray")
@@ -88,10 +89,11 @@ def run_batch(manifest: Path, out: str, settings: Settings) -> tuple[list[Job], 
         The jobs, and how each ended, by its name.
 
     Raises:
-        InputError: the manifest has faults, or there are results in `out` and ``resume`` is off.
+        InputError: the manifest has faults, `out` cannot be written, or holds results and ``resume`` is off.
         BackendError: the engine is not there.
     """
     jobs = plan(manifest, out, settings)
+    _require_place(out)
     if not settings.resume and any(storage.exists(records.place(job)) for job in jobs):
         raise InputError(f"{out} holds results of these jobs; add --resume to go on with them, or choose another place")
     outcomes = _known(jobs)
@@ -120,6 +122,15 @@ def summarise(manifest: Path, out: str) -> tuple[list[Job], dict[str, Outcome]]:
 
 def _absolute(out: str) -> str:
     return out.rstrip("/") if storage.is_url(out) else str(Path(out).expanduser().absolute())
+
+
+def _require_place(out: str) -> None:
+    """Make the folder, where it is one of this machine."""
+    if not storage.is_url(out):
+        try:
+            Path(_absolute(out)).mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise cannot_write(out, error) from error
 
 
 def _known(jobs: list[Job]) -> dict[str, Outcome]:

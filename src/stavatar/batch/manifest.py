@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import csv
+import io
+import math
 import re
+import reprlib
+import unicodedata
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +16,9 @@ from typing import TypeVar
 
 from stavatar import config
 from stavatar.batch import storage
-from stavatar.errors import InputError, StavatarError
+from stavatar.errors import InputError, StavatarError, reason
+from stavatar.files import read_content
+from stavatar.progress import warn
 
 COLUMNS = {
     "name": "unique; also the name of the row's folder and log",
@@ -42,6 +49,8 @@ _UNUSED = {
 }
 _TAKEN = (".log", ".json", ".md", ".html")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+_MOST_BYTES, _MOST_ROWS, _MOST_TOLD = 32 << 20, 100_000, 20
+_MOST_LETTERS = 4096  # of a field: as long as paths may be
 _Value = TypeVar("_Value")
 
 
@@ -103,53 +112,64 @@ def read_manifest(path: Path, out: str) -> list[Job]:
             jobs.append(job)
         faults += [f"line {line}: {fault}" for fault in row.faults]
     faults += _clashes(jobs)
-    if faults:
-        faults.sort(key=lambda fault: int(re.findall(r"\d+", fault)[0]))
-        many = "1 fault" if len(faults) == 1 else f"{len(faults)} faults"
-        raise InputError(f"{path} has {many}, and nothing was started:\n  " + "\n  ".join(faults))
+    _refuse(path, sorted(faults, key=lambda fault: int(re.findall(r"\d+", fault)[0])))
     if not jobs:
         raise InputError(f"{path} holds no rows below its heading")
     return jobs
+
+
+def _refuse(path: Path, faults: list[str]) -> None:
+    """Stop where there are faults, each of which begins with its line: tell all, unless there are very many."""
+    if len(faults) == 1:
+        raise InputError(f"{path}, {faults[0]}")
+    if faults:
+        for fault in faults[:_MOST_TOLD]:
+            warn(fault)
+        more = f", the first {_MOST_TOLD} of them above" if len(faults) > _MOST_TOLD else " (see above)"
+        raise InputError(f"{path} has {len(faults):,} faults{more}; nothing was started")
 
 
 def _rows(path: Path, faults: list[str]) -> list[tuple[int, dict[str, str]]]:
     """(line, column -> text) of each row; empty fields are left out, and rows of another length are faults."""
     heading: list[str] = []
     rows = []
+    content = read_content(path, most_bytes=_MOST_BYTES)
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.reader(file, strict=True)
-            for fields in reader:
-                texts = [field.strip() for field in fields]
-                if not any(texts) or texts[0].startswith("#"):
-                    continue
-                if not heading:
-                    heading = texts
-                    _check_heading(path, heading)
-                elif len(texts) != len(heading):
-                    faults.append(
-                        f"line {reader.line_num}: {len(texts)} fields, but the heading has {len(heading)}; put a field "
-                        "that holds a comma in double quotes"
-                    )
-                else:
-                    pairs = zip(heading, texts, strict=True)
-                    rows.append((reader.line_num, {column: text for column, text in pairs if text}))
-    except FileNotFoundError as error:
-        raise InputError(f"{path} does not exist") from error
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"{path} cannot be read as a CSV table in UTF-8: {error}") from error
+        reader = csv.reader(io.StringIO(content.decode("utf-8-sig"), newline=""), strict=True)
+        for fields in reader:
+            texts = [field.strip() for field in fields]
+            if not any(texts) or texts[0].startswith("#"):
+                continue
+            if not heading:
+                heading = texts
+                _check_heading(path, heading)
+            elif len(texts) != len(heading):
+                faults.append(
+                    f"line {reader.line_num}: {len(texts)} fields, but the heading has {len(heading)}; put a field "
+                    "that holds a comma in double quotes"
+                )
+            else:
+                pairs = zip(heading, texts, strict=True)
+                rows.append((reader.line_num, {column: text for column, text in pairs if text}))
+            if len(rows) + len(faults) > _MOST_ROWS:
+                raise InputError(f"{path} has more than {_MOST_ROWS:,} rows: share them out among several manifests")
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"{path} cannot be read as a CSV table in UTF-8: {reason(error)}") from error
+    if not heading:
+        raise InputError(f"{path} holds no heading: its first line must name the columns, such as name,task,input")
     return rows
 
 
 def _check_heading(path: Path, heading: list[str]) -> None:
+    if len(heading) == 1 and (sign := re.search("[;\t]", heading[0])):
+        raise InputError(f"{path} separates its columns by {sign[0]!r}: save it with commas")
     unknown = [column for column in heading if column not in COLUMNS]
     missing = [column for column in _REQUIRED if column not in heading]
-    twice = sorted({column for column in heading if heading.count(column) > 1})
-    for columns, fault in ((unknown, "unknown"), (missing, "missing"), (twice, "there twice")):
+    twice = [column for column, times in Counter(heading).items() if times > 1]
+    for columns, fault in ((unknown, "unknown"), (twice, "there twice"), (missing, "missing")):
         if columns:
-            raise InputError(
-                f"{path}: columns {fault}: {', '.join(map(repr, columns))}; known are {', '.join(COLUMNS)}"
-            )
+            told = ", ".join(map(reprlib.repr, columns[:_MOST_TOLD]))
+            raise InputError(f"{path}: columns {fault}: {told}; known are {', '.join(COLUMNS)}")
 
 
 class _Row:
@@ -163,17 +183,19 @@ class _Row:
         """The job; it can only be used where there are no faults."""
         fields = self.fields
         self.faults += [f"{column} is empty" for column in _REQUIRED if column not in fields]
+        self._drop_illegible()
         name, task, preset = fields.get("name", "-"), fields.get("task", "train"), fields.get("preset", "auto")
         if "name" in fields and not _NAME.fullmatch(name):
             self.faults.append(f"name {name!r}: use letters, digits, dots, dashes and underscores, up to a hundred")
+            name = "-"
         if task not in TASKS:
             self.faults.append(f"task {task!r}: expected {', '.join(TASKS)}")
         idle = [column for column in _UNUSED.get(task, ()) if column in fields]
         if idle:
             self.faults.append(f"{', '.join(idle)} means nothing to {task}: leave it empty")
         settings = tuple(part.strip() for part in fields.get("set", "").split(";") if part.strip())
-        self._checked(_check_settings, preset, settings)
         seeds = self._parsed("seed", _seeds, "a whole number from 0 on") or ()
+        self._checked(_check_settings, preset, (*settings, *(f"training.seed={seed}" for seed in seeds)))
         if len(seeds) > 1 and task != "ablate":
             self.faults.append(f"seed {fields['seed']}: {task} takes one; give each seed a row, or use ablate")
         holdout = self._parsed("holdout", _from_one, "a whole number from 1 on")
@@ -200,6 +222,16 @@ class _Row:
             cpus=self._share("cpus"),
             gpus=self._share("gpus"),
         )
+
+    def _drop_illegible(self) -> None:
+        """Note as faults the fields that nobody can have meant, and go on without them."""
+        for column, text in list(self.fields.items()):
+            if len(text) > _MOST_LETTERS:
+                self.faults.append(f"{column} has more than {_MOST_LETTERS:,} characters")
+                del self.fields[column]
+            elif any(unicodedata.category(sign) == "Cc" for sign in text):
+                self.faults.append(f"{column} {text!r}: it holds a control character")
+                del self.fields[column]
 
     def _checked(self, function: Callable[..., _Value], *arguments: object) -> _Value | None:
         """What the function gives; None, and a fault noted, where it refuses."""
@@ -257,7 +289,7 @@ def check_share(what: str, share: float) -> None:
         InputError: it is negative, none at all of a CPU, or a fraction above one.
     """
     lowest = 0 if "gpus" in what else 0.01
-    if not share >= lowest or (share > 1 and share != int(share)):
+    if not lowest <= share < math.inf or (share > 1 and share != int(share)):
         raise InputError(f"{what} {share:g}: expected a share such as 0.25, or a whole number from 1 on")
 
 
@@ -271,8 +303,8 @@ def _input(text: str, home: Path) -> str:
     if storage.is_url(text):
         storage.check_driver(text)
         return text
-    path = home / Path(text).expanduser()
-    if not path.exists():
+    path = home / _expanded("input", text)
+    if not _found(path.exists):
         raise InputError(f"input {text} does not exist{'' if Path(text).is_absolute() else f' in {home}'}")
     return str(path)
 
@@ -280,8 +312,8 @@ def _input(text: str, home: Path) -> str:
 def _head(text: str, home: Path) -> str:
     if text in ("", "embedded", "flame"):
         return text
-    path = home / Path(text).expanduser()
-    if not path.is_file():
+    path = home / _expanded("head", text)
+    if not _found(path.is_file):
         raise InputError(f"head {text} is no file")
     return str(path)
 
@@ -292,12 +324,28 @@ def _out(text: str, base: str) -> str:
     if storage.is_url(text):
         storage.check_driver(text)
         return text.rstrip("/")
-    path = Path(text).expanduser()
+    path = _expanded("out", text)
+    if ".." in path.parts:
+        raise InputError(f"out {text} leads out of --out: give an absolute path without .., or a URL, instead")
     if path.is_absolute():
         return str(path)
-    if ".." in path.parts:
-        raise InputError(f"out {text} leads out of --out: give an absolute path or a URL instead")
     return storage.join(base, path.as_posix())
+
+
+def _expanded(column: str, text: str) -> Path:
+    """The path with ``~`` resolved."""
+    try:
+        return Path(text).expanduser()
+    except RuntimeError as error:  # there is no such user
+        raise InputError(f"{column} {text}: {error}") from error
+
+
+def _found(look: Callable[[], bool]) -> bool:
+    """What a look at a file says; what no file system takes for a name is nowhere."""
+    try:
+        return look()
+    except OSError:
+        return False
 
 
 def _clashes(jobs: list[Job]) -> list[str]:

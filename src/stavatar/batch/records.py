@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from pathlib import PurePosixPath
-from typing import Any
+from typing import Any, get_args
 
 from stavatar.batch import storage
 from stavatar.batch.manifest import Job
-from stavatar.batch.task import Outcome
+from stavatar.batch.task import Outcome, State
 from stavatar.errors import InputError
 
 FORMAT = "stavatar-job-1"
@@ -20,6 +20,7 @@ _FIELDS: dict[str, Any] = {
     **{"job": dict, "state": str, "reason": str, "host": str},
     **{"seconds": (int, float), "attempts": int, "bytes": int},
 }
+_LARGEST = 1e18  # of its numbers
 
 
 def place(job: Job) -> str:
@@ -61,8 +62,11 @@ def read_record(job: Job) -> dict[str, Any] | None:
     if not isinstance(record, dict) or record.get("format") != FORMAT:
         raise InputError(f"{place(job)} is no record of a job: move it away")
     for name, kind in _FIELDS.items():
-        if not isinstance(record.get(name), kind):
-            raise InputError(f"{place(job)}: {name} is missing or of the wrong type: remove the file")
+        value = record.get(name)
+        if not isinstance(value, kind) or (kind not in (dict, str) and not 0 <= value < _LARGEST):
+            raise InputError(f"{place(job)}: {name} is missing or not what it should be: remove the file")
+    if record["state"] not in get_args(State):
+        raise InputError(f"{place(job)}: state is missing or not what it should be: remove the file")
     return record
 
 

@@ -6,6 +6,7 @@ It is made from records and result files alone, so that it can be written at any
 from __future__ import annotations
 
 import os
+import re
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
@@ -15,9 +16,9 @@ from typing import Any
 from stavatar.batch import records, storage
 from stavatar.batch.manifest import Job
 from stavatar.batch.task import Outcome
-from stavatar.errors import StavatarError
+from stavatar.errors import InputError, StavatarError, reason
 from stavatar.evaluation.results_file import read_results
-from stavatar.files import read_json, write_json, write_text
+from stavatar.files import read_json_object, write_json, write_text
 from stavatar.report import media, tables
 from stavatar.report.compare import Comparison, Source, compare_sources
 from stavatar.report.templates import environment
@@ -28,6 +29,7 @@ MOST_PICTURES = 60
 """Jobs whose held-out frames the page shows; of more, those of the lowest and of the highest PSNR."""
 _PICTURE_WIDTH = 640
 _FETCHES_AT_ONCE = 16
+_ROW = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 
 
 @dataclass(frozen=True)
@@ -91,12 +93,31 @@ def _line(job: Job, out: str, scratch: Path) -> Line:
 def _ablation_sources(job: Job, result: Path, scratch: Path) -> list[Source]:
     """The runs of an ablation, called by their rows, and by seeds as well where there are several."""
     sources = []
-    for row, content in read_json(result)["rows"].items():
-        for seed in content["runs"]:
-            place = storage.join(job.out, row, f"seed{seed}", "results.json")
-            label = row if len(job.seeds) == 1 else f"{row}, seed {seed}"
-            sources.append(Source(storage.fetch(place, scratch / row / seed), label, job.subject))
+    for row, seed in _runs(result, records.result(job)):
+        place = storage.join(job.out, row, f"seed{seed}", "results.json")
+        label = row if len(job.seeds) == 1 else f"{row}, seed {seed}"
+        fetched = storage.fetch(place, scratch / row / seed)
+        read_results(fetched)  # what is wrong with it is wrong with this job alone
+        sources.append(Source(fetched, label, job.subject))
     return sources
+
+
+def _runs(result: Path, called: str) -> list[tuple[str, str]]:
+    """Row and seed of each finished run that an ablation's result file names; errors call the file `called`.
+
+    Raises:
+        InputError: it is no such file, or the names are not those of folders within the ablation.
+    """
+    runs = []
+    try:
+        for row, content in read_json_object(result)["rows"].items():
+            runs += [(row, str(seed)) for seed in content["runs"]]
+    except (LookupError, TypeError, AttributeError) as error:
+        raise InputError(f"{called} is no result of an ablation: {reason(error)}") from error
+    for row, seed in runs:
+        if not _ROW.fullmatch(row) or not seed.isdecimal():
+            raise InputError(f"{called}: no run of an ablation is called {row}, {seed}")
+    return runs
 
 
 def _link(job: Job, out: str, page: str) -> str:
@@ -143,7 +164,7 @@ def _markdown(content: dict[str, Any]) -> str:
     for line in lines:
         name = f"[{line.job.name}](<{line.link}>)" if line.link else line.job.name
         end = line.outcome
-        figures = [f"{end.seconds:.0f}", f"{end.bytes / 1e6:.1f}", str(end.attempts), end.host]
+        figures = [f"{end.seconds:.0f}", f"{end.bytes / 1e6:.1f}", str(end.attempts), tables.markdown_escape(end.host)]
         rows.append("| " + " | ".join([name, line.job.task, end.state, *figures]) + " |")
     parts += ["## Jobs", "Seconds are those of the last attempt.", "\n".join(rows)]
     return "\n\n".join(parts) + "\n"

@@ -21,7 +21,9 @@ from typing import TYPE_CHECKING
 from stavatar.batch import records, storage
 from stavatar.batch.task import Outcome, Task
 from stavatar.errors import InputError, StavatarError, TrainingError
-from stavatar.files import write_json
+from stavatar.files import atomic_folder, write_json
+from stavatar.locks import sole_writer
+from stavatar.run import Run, claimed
 
 if TYPE_CHECKING:
     import torch
@@ -65,7 +67,6 @@ def attempt(task: Task) -> Outcome:
 def _carry_out(task: Task) -> None:
     """What the command of the task's name would do."""
     from stavatar import config, doctor, pipeline
-    from stavatar.run import Run
     from stavatar.sequence.protocols import CUSTOM
 
     job = task.job
@@ -74,9 +75,9 @@ def _carry_out(task: Task) -> None:
     if job.head and job.task != "reconstruct":
         pipeline.choose_head(job.head)  # known by its name from here on
     if job.task == "evaluate":
-        if not task.folder.exists():
-            _copy(source, task.folder)
-        pipeline.evaluate(Run.open(task.folder), device=device, protocol=job.protocol)
+        _copy(source, task.folder)
+        with claimed(task.folder):
+            pipeline.evaluate(Run.open(task.folder), device=device, protocol=job.protocol)
         return
     preset = doctor.suitable_preset(task.device) if job.preset == "auto" else job.preset
     settings = config.override(config.preset(preset), list(job.settings))
@@ -120,14 +121,15 @@ def _ablate(task: Task, source: Path, settings: Config, device: torch.device) ->
 
 
 def _copy(run: Path, folder: Path) -> None:
-    """A run to measure, so that the one that was given stays as it is."""
-    arriving = folder.with_name(f".{folder.name}.partial")
-    shutil.rmtree(arriving, ignore_errors=True)
-    try:
-        shutil.copytree(run, arriving)
-    except OSError as error:
-        raise InputError(f"{run} cannot be copied to {folder}: {error}") from error
-    arriving.rename(folder)
+    """A run to measure, so that the one that was given stays as it is; an earlier attempt may have copied it."""
+    with sole_writer(folder):
+        if folder.exists():
+            return
+        try:
+            with atomic_folder(folder) as arriving:  # without its lock and what killed processes left in it
+                shutil.copytree(Run.open(run).folder, arriving, ignore=shutil.ignore_patterns(".*"), dirs_exist_ok=True)
+        except OSError as error:
+            raise InputError(f"{run} cannot be copied to {folder}: {error}") from error
 
 
 def _recorded(task: Task, outcome: Outcome, files: dict[str, int] | None) -> Outcome:

@@ -105,7 +105,7 @@ def batch(
     )
     if check:
         jobs = batches.plan(manifest, out, settings)
-        say(f"{manifest}: {len(jobs)} jobs, no faults")
+        say(f"{manifest}: {len(jobs)} {'job' if len(jobs) == 1 else 'jobs'}, no faults")
         return
     if summary:
         jobs, outcomes = batches.summarise(manifest, out)

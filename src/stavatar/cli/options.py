@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from dataclasses import fields
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from stavatar import config
+from stavatar.errors import InputError
 
 # readable=False leaves it to us to say what cannot be read, in one sentence.
 Out = Annotated[
@@ -77,6 +79,18 @@ def configure(preset: str, settings: list[str] | None, device: str = "auto") -> 
 
         preset = suitable_preset(device)
     return config.override(config.preset(preset), settings or [])
+
+
+def require_tracking(settings: list[str] | None) -> None:
+    """Refuse settings that photometric tracking does not depend on.
+
+    Raises:
+        InputError: there is one.
+    """
+    names = [f"tracking.{field.name}" for field in fields(config.TrackingConfig) if field.name != "refine"]
+    for setting in settings or []:
+        if setting.partition("=")[0].strip() not in names:
+            raise InputError(f"--set {setting}: it means nothing here; what counts is {', '.join(names)}")
 
 
 def make_known(head: str | None) -> None:

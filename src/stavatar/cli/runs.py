@@ -26,6 +26,7 @@ from stavatar.cli.options import (
     configure,
     finite,
     make_known,
+    require_tracking,
 )
 
 
@@ -139,10 +140,13 @@ def refine(
 ) -> None:
     """Align the frames of a tracked sequence photometrically, as `track` does after the landmarks.
 
-    For data sets whose tracking is off by a pixel or two. Example: [bold]stavatar refine marcel/ -o marcel-refined/[/]
+    For data sets whose tracking is off by a pixel or two. Settings are those of the section tracking.
+
+    Example: [bold]stavatar refine marcel/ -o marcel-refined/[/]
     """
     from stavatar import pipeline
 
+    require_tracking(settings)
     make_known(head)
     refined = pipeline.refine_sequence(
         sequence,

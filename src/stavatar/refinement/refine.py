@@ -7,13 +7,14 @@ Held-out frames are aligned like all others, as trackers of this field do, but t
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from stavatar.alignment import Unknowns, align
+from stavatar.alignment import Descent, Unknowns, align
 from stavatar.config import (
     Config,
     DensityConfig,
@@ -24,7 +25,9 @@ from stavatar.config import (
     preset,
 )
 from stavatar.head import HeadModel
+from stavatar.interruption import held_back
 from stavatar.progress import stage, warn
+from stavatar.refinement.checkpoint import Keep, State, fingerprint, kept
 from stavatar.sequence import Sequence
 from stavatar.training.trainer import Trainer
 
@@ -46,7 +49,12 @@ def is_refined(sequence: Sequence) -> bool:
 
 
 def refine_tracking(
-    sequence: Sequence, head: HeadModel, config: TrackingConfig, *, device: torch.device | str = "cpu"
+    sequence: Sequence,
+    head: HeadModel,
+    config: TrackingConfig,
+    *,
+    device: torch.device | str = "cpu",
+    keep: Keep | None = None,
 ) -> Sequence:
     """Bring poses, expressions and gaze of all frames to where the pixels agree.
 
@@ -55,44 +63,79 @@ def refine_tracking(
         head: that it was tracked with.
         config: what is adjusted, and how.
         device: where to work.
+        keep: where to keep how far it is, and to go on from what was kept there.
 
     Returns:
         The sequence with other parameters and confidence and, where frames turned out bad, fewer training frames.
+
+    Raises:
+        InputError: what was kept is damaged, or cannot be written.
     """
     small = shrink(sequence, config.size)
     likeness = Trainer(small, head, _likeness_config(sum(steps for steps, _ in ROUNDS)), device=device)
-    poses = Unknowns.of(likeness.avatar.head, face=False, torso=config.torso)
-    everything = Unknowns.of(likeness.avatar.head, face=config.face, torso=config.torso)
-    frames = torch.arange(len(sequence), device=likeness.device)
-    current = sequence.parameters.to(likeness.device)
-    error = torch.empty(0)
-    for number, (steps, iterations) in enumerate(ROUNDS, 1):
-        _fit(likeness, steps, f"likeness {number} of {len(ROUNDS)}")
-        with stage(f"aligning frames {number} of {len(ROUNDS)}", len(frames) * (iterations + 1)) as report:
-            found = align(
-                likeness.avatar,
-                small,
-                current,
-                frames,
-                unknowns=poses if number == 1 else everything,
-                iterations=iterations,
-                soft=False,
-                sh_degree=likeness.sh_degree,
-                matte=config.matte,
-                smooth=config.smooth,
-                report=report,
-            )
-        current, error = found.parameters, found.error.cpu()
-        likeness.poses.replace(frames, current)
-    by_pixels = _confidence(error, error[sequence.train].median())
+    state = State(likeness, sequence.parameters.to(likeness.device), torch.empty(0))
+    with kept(state, keep, fingerprint(small, config, TRACKER, ROUNDS)) as save_when_due:
+        for number in range(state.rounds + 1, len(ROUNDS) + 1):
+            _fit(state, number, save_when_due)
+            _align(state, number, small, config, save_when_due)
+    by_pixels = _confidence(state.error, state.error[sequence.train].median())
     train = sequence.train[by_pixels[sequence.train] >= LEAST_CONFIDENCE]
     if len(train) < len(sequence.train):
         warn(f"{len(sequence.train) - len(train)} frames do not look like the others and are left out of training")
     # A frame is trusted by its landmarks or by its pixels, whichever is less.
     confidence = by_pixels if sequence.confidence is None else torch.minimum(sequence.confidence, by_pixels)
     return replace(sequence, train=train, confidence=confidence).with_parameters(
-        current.to("cpu"), tracker=f"{sequence.history.get('tracker', 'unknown')}, {TRACKER}"
+        state.parameters.to("cpu"), tracker=f"{sequence.history.get('tracker', 'unknown')}, {TRACKER}"
     )
+
+
+def _fit(state: State, number: int, save_when_due: Callable[[], None]) -> None:
+    """The steps of fitting the likeness up to the end of those of a round."""
+    likeness, steps = state.likeness, ROUNDS[number - 1][0]
+    end = sum(steps for steps, _ in ROUNDS[:number])
+    with stage(f"likeness {number} of {len(ROUNDS)}", steps) as report:
+        report(likeness.step - (end - steps))
+        while likeness.step < end:
+            with held_back():
+                likeness.train_step(likeness.plan.batches[likeness.step], likeness.plan.groups[likeness.step])
+            report(1)
+            save_when_due()
+
+
+def _align(
+    state: State, number: int, small: Sequence, config: TrackingConfig, save_when_due: Callable[[], None]
+) -> None:
+    """The alignment of all frames that ends a round."""
+    likeness, iterations = state.likeness, ROUNDS[number - 1][1]
+    frames = torch.arange(len(small), device=likeness.device)
+
+    def keep(descent: Descent) -> None:
+        state.descent = descent
+        save_when_due()
+
+    with stage(f"aligning frames {number} of {len(ROUNDS)}", len(frames) * (iterations + 1)) as report:
+        if state.descent is not None:
+            report(len(frames) * (state.descent.iterations + 1))
+        found = align(
+            likeness.avatar,
+            small,
+            state.parameters,
+            frames,
+            unknowns=Unknowns.of(likeness.avatar.head, face=config.face and number > 1, torso=config.torso),
+            iterations=iterations,
+            soft=False,
+            sh_degree=likeness.sh_degree,
+            matte=config.matte,
+            smooth=config.smooth,
+            report=report,
+            descent=state.descent,
+            keep=keep,
+        )
+    with held_back():
+        likeness.poses.replace(frames, found.parameters)
+        state.parameters, state.error = found.parameters, found.error.cpu()
+        state.rounds, state.descent = number, None
+    save_when_due()
 
 
 def shrink(sequence: Sequence, most: int) -> Sequence:
@@ -127,13 +170,6 @@ def _likeness_config(steps: int) -> Config:
         density=DensityConfig(control="none"),
         training=replace(cpu.training, steps=steps, network_start=0.0),
     )
-
-
-def _fit(likeness: Trainer, steps: int, title: str) -> None:
-    with stage(title, steps) as report:
-        for _ in range(steps):
-            likeness.train_step(likeness.plan.batches[likeness.step], likeness.plan.groups[likeness.step])
-            report(1)
 
 
 def _confidence(error: Tensor, usual: Tensor) -> Tensor:

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -39,36 +41,9 @@ def save(trainer: Trainer, folder: Path) -> None:
         InputError: it cannot be written; the one before stays.
         TrainingError: something in the state is no number; the one before stays.
     """
-    trainer.require_numbers()
-    statistics = dict(trainer.density.state())
-    for name, how in trainer.density.reductions.items():
-        statistics[name] = trainer.ranks.reduce(statistics[name], how)
-    if not trainer.ranks.first:
-        return
-    tensors = {f"avatar.{name}": value for name, value in tensors_of_avatar(trainer.avatar).items()}
-    tensors |= {f"poses.{name}": value for name, value in trainer.poses.state_dict().items()}
-    tensors |= _optimiser_tensors("gaussians", trainer.gaussian_optimiser, trainer.avatar.gaussians)
-    if trainer.network_optimiser is not None and trainer.avatar.network is not None:
-        tensors |= _optimiser_tensors("network", trainer.network_optimiser, trainer.avatar.network)
-    tensors |= {f"density.{name}": value for name, value in statistics.items()}
-    tensors["assignment"] = trainer.clusters.assignment
-    header = {
-        "format": _FORMAT,
-        "step": trainer.step,
-        "steps": trainer.steps,
-        "passes_done": trainer.passes_done,
-        "seconds": trainer.seconds,
-        "curve": trainer.curve.state(),
-        "events": [dataclasses.asdict(event) for event in trainer.events],
-    }
-    tensors = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
-    broken = not_numbers(tensors)
-    if broken:
-        raise TrainingError(
-            f"{broken} holds values that are no numbers after step {trainer.step}; the last checkpoint is intact: "
-            "lower the learning rates and resume"
-        )
-    write_bytes(folder / NAME, to_safetensors(tensors, {"stavatar": json.dumps(header)}))
+    found = state_of(trainer)
+    if trainer.ranks.first:
+        write(folder / NAME, *found)
 
 
 def restore(trainer: Trainer, folder: Path) -> bool:
@@ -80,23 +55,90 @@ def restore(trainer: Trainer, folder: Path) -> bool:
     path = folder / NAME
     if not path.exists():
         return False
+    tensors, header = read(path)
+    if header.get("format") != _FORMAT or header.get("steps") != trainer.steps:
+        raise InputError(f"{path} belongs to another run (other frames or settings); delete it to start over")
+    with fitting(path):
+        restore_state(trainer, tensors, header)
+    return True
+
+
+def state_of(trainer: Trainer) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """A trainer's whole state: tensors by name, and what JSON can hold.
+
+    Raises:
+        TrainingError: something in it is no number.
+    """
+    trainer.require_numbers()
+    statistics = dict(trainer.density.state())
+    for name, how in trainer.density.reductions.items():
+        statistics[name] = trainer.ranks.reduce(statistics[name], how)
+    tensors = {f"avatar.{name}": value for name, value in tensors_of_avatar(trainer.avatar).items()}
+    tensors |= {f"poses.{name}": value for name, value in trainer.poses.state_dict().items()}
+    tensors |= _optimiser_tensors("gaussians", trainer.gaussian_optimiser, trainer.avatar.gaussians)
+    if trainer.network_optimiser is not None and trainer.avatar.network is not None:
+        tensors |= _optimiser_tensors("network", trainer.network_optimiser, trainer.avatar.network)
+    tensors |= {f"density.{name}": value for name, value in statistics.items()}
+    tensors["assignment"] = trainer.clusters.assignment
+    broken = not_numbers(tensors)
+    if broken:
+        raise TrainingError(
+            f"{broken} holds values that are no numbers after step {trainer.step}; the last checkpoint is intact: "
+            "lower the learning rates and resume"
+        )
+    return tensors, {
+        "format": _FORMAT,
+        "step": trainer.step,
+        "steps": trainer.steps,
+        "passes_done": trainer.passes_done,
+        "seconds": trainer.seconds,
+        "curve": trainer.curve.state(),
+        "events": [dataclasses.asdict(event) for event in trainer.events],
+    }
+
+
+def restore_state(trainer: Trainer, tensors: dict[str, Tensor], header: dict[str, Any]) -> None:
+    """Bring a trainer to a state that :func:`state_of` gave; call it within :func:`fitting`."""
+    _restore(trainer, tensors)
+    trainer.curve.restore(header["curve"])
+    trainer.events = [DensityEvent(**event) for event in header["events"]]
+    trainer.step, trainer.passes_done = int(header["step"]), int(header["passes_done"])
+    trainer.seconds = float(header["seconds"])
+
+
+def write(path: Path, tensors: dict[str, Tensor], header: dict[str, Any]) -> None:
+    """Keep tensors and what JSON can hold in one file, atomically."""
+    tensors = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+    write_bytes(path, to_safetensors(tensors, {"stavatar": json.dumps(header)}))
+
+
+def read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """What :func:`write` has kept.
+
+    Raises:
+        InputError: the file is damaged.
+    """
     try:
         with safe_open(path, framework="pt") as file:
             header = json.loads((file.metadata() or {}).get("stavatar", "{}"))
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            # Copies, as the file may be replaced while they are in use, and theirs is its memory.
+            tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError, ValueError, RuntimeError, RecursionError) as error:
         raise InputError(f"{path} is not a readable checkpoint ({reason(error)}); delete it to start over") from error
-    if not isinstance(header, dict) or header.get("format") != _FORMAT or header.get("steps") != trainer.steps:
-        raise InputError(f"{path} belongs to another run (other frames or settings); delete it to start over")
+    return tensors, header if isinstance(header, dict) else {}
+
+
+@contextmanager
+def fitting(path: Path) -> Iterator[None]:
+    """What goes wrong in this block is that the content of `path` does not fit.
+
+    Raises:
+        InputError: it did.
+    """
     try:
-        _restore(trainer, tensors)
-        trainer.curve.restore(header["curve"])
-        trainer.events = [DensityEvent(**event) for event in header["events"]]
-        trainer.step, trainer.passes_done = int(header["step"]), int(header["passes_done"])
-        trainer.seconds = float(header["seconds"])
+        yield
     except (LookupError, RuntimeError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise InputError(f"{path} does not fit this run ({reason(error)}); delete it to start over") from error
-    return True
 
 
 def _restore(trainer: Trainer, tensors: dict[str, Tensor]) -> None:
