@@ -1,8 +1,8 @@
 """The offset network on a CPU: what :class:`OffsetNetwork` computes, in the layout and the type that CPUs are fast in.
 
-Maps lie in memory as [B, H, W, C]. What all frames share is found once (:func:`fold`). Each region's window becomes a
-few rows of one map, so that layers which the regions share run once over all of them: around its mask a window shows
-zeros, so that its neighbour there acts like the border of a map.
+Maps lie in memory as [B, H, W, C]. What all frames share is found once (:func:`fold`). Windows of the regions become
+rows of one map, so that layers which they share run once over all of them. What lies between windows is kept at zero, as
+if the map ended there.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ from torch.nn import functional as F
 from stavatar.avatar.encoding import fourier_encode
 from stavatar.avatar.network import OffsetNetwork
 from stavatar.avatar.windows import Box, paste
-
 
 Layer = tuple[Tensor, Tensor]
 """Weight and bias."""
@@ -111,7 +110,7 @@ def _fold_regions(network: OffsetNetwork, weights: _Weights, reference: Tensor, 
         first_expression=to_expression.sum((2, 3)),
         second=weights.layer("local_second"),
         heads=(
-            torch.cat([weights[f"{name}.weight"] for name in names])[:, :, 0, 0],
+            torch.cat([weights[f"{name}.weight"] for name in names]),
             torch.cat([weights[f"{name}.bias"] for name in names]),
         ),
         fuse=tuple(fuse),
@@ -150,16 +149,18 @@ def offset_maps(
 def _regions(network: OffsetNetwork, folded: FoldedRegions, displacement: Tensor, expression: Tensor) -> list[Tensor]:
     """What each region's local branch adds to the fused map, over its box."""
     dtype = folded.reference.dtype
-    moved = _convolve(_last(fourier_encode(displacement).to(dtype)), *folded.moved)
+    moved = _convolve(fourier_encode(displacement).to(dtype, memory_format=torch.channels_last), *folded.moved)
     projected = F.relu(network.local_expression(expression))
     bias = network.local_first.conv.bias
     assert bias is not None
     bias = bias + F.linear(projected, folded.first_expression)
-    hidden = _convolve(_Stacked.apply(moved, folded.stack), folded.first)
-    hidden = hidden.add_(folded.reference).add_(_spread(bias, dtype)).relu_()
-    hidden = _convolve(hidden, *folded.second).relu_()
-    local = F.linear(hidden.permute(0, 2, 3, 1), *folded.heads).permute(0, 3, 1, 2)
-    windows = _Taken.apply(local, folded.stack)
+    stacked = _Stacked.apply(moved, folded.stack)
+    if len(bias) == 1:  # a frame alone has the convolution do the adding
+        hidden = _convolve(stacked, folded.first, bias[0].to(dtype)).add_(folded.reference)
+    else:
+        hidden = _convolve(stacked, folded.first).add_(folded.reference).add_(_spread(bias, dtype))
+    hidden = _convolve(hidden.relu_(), *folded.second).relu_()
+    windows = _Taken.apply(_convolve(hidden, *folded.heads), folded.stack)
     return [_convolve(window, kernel) for window, kernel in zip(windows, folded.fuse, strict=True)]
 
 
