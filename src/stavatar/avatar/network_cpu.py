@@ -1,8 +1,8 @@
 """The offset network on a CPU: what :class:`OffsetNetwork` computes, in the layout and the type that CPUs are fast in.
 
 Maps lie in memory as [B, H, W, C]. What all frames share is found once (:func:`fold`). Windows of the regions become
-rows of one map, so that layers which they share run once over all of them. What lies between windows is kept at zero, as
-if the map ended there.
+rows of one map, so that layers which they share run once over all of them. What lies between windows is kept at zero,
+as if the map ended there.
 """
 
 from __future__ import annotations
