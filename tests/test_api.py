@@ -1,5 +1,6 @@
 """The names that the package hands out."""
 
+import os
 import subprocess
 import sys
 
@@ -30,3 +31,16 @@ def test_importing_the_package_waits_for_nothing():
     script = f"import sys, stavatar; print([name for name in {heavy} if name in sys.modules])"
     answer = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True)
     assert answer.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(("chosen", "expected"), [({}, "30000"), ({"GOMP_SPINCOUNT": "7"}, "7")])
+def test_idle_threads_spin_shortly_unless_the_user_says_how_long(chosen, expected):
+    kept = {name: value for name, value in os.environ.items() if name not in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")}
+    script = "import os, stavatar; print(os.environ.get('GOMP_SPINCOUNT'))"
+
+    def spins(environment):
+        command = [sys.executable, "-c", script]
+        return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=True).stdout
+
+    assert spins(kept | chosen).strip() == expected
+    assert spins(kept | {"OMP_WAIT_POLICY": "active"}).strip() == "None"

@@ -41,8 +41,9 @@ ALLOWED: dict[str, set[str]] = {
     "avatar": {"camera", "config", "errors", "files", "gpu", "head", "mesh", "rotations", "splat"},
     "density": {"avatar", "config", "head", "rotations", "splat"},
     "alignment": {"avatar", "block_solver", "camera", "head", "progress", "sequence", "splat"},
+    "similarity": {"splat"},
     # The losses stand below evaluation, whose SSIM they define, though they lie in training's folder.
-    "training.losses": {"gpu"},
+    "training.losses": {"gpu", "similarity"},
     "evaluation": {
         *("assets", "avatar", "camera", "capture", "containers", "errors", "files", "head", "mesh", "progress"),
         *("gpu", "sequence", "training.losses"),

@@ -7,10 +7,17 @@ it ``stavatar --help``, does not wait for torch.
 from __future__ import annotations
 
 import importlib
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
+
+# torch and Numba each have a pool of OpenMP threads. A pool that has nothing to do keeps the cores for a while, in case
+# more comes, and the other one's work waits meanwhile: a fifth of a training step on two cores. This shortens that
+# while to some ten microseconds. OpenMP reads it when torch is loaded; what the user has chosen stays.
+if "OMP_WAIT_POLICY" not in os.environ:
+    os.environ.setdefault("GOMP_SPINCOUNT", "30000")
 
 if TYPE_CHECKING:
     from stavatar.avatar.runtime import Runtime

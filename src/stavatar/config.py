@@ -206,7 +206,8 @@ class TrainingConfig:
     batch_rates: Literal["sqrt", "linear", "same"] = "sqrt"
     frames: Literal["auto", "device", "host"] = "auto"  # pictures wait on the GPU, or in memory until they are due
     graphs: bool = True  # on a GPU, replay whole steps as CUDA graphs
-    precision: Literal["bf16", "fp32"] = "bf16"  # of convolutions there; weights and results stay in float32
+    # Of the network's convolutions on a GPU, and on CPUs with instructions for it; weights and results stay float32.
+    precision: Literal["bf16", "fp32"] = "bf16"
     # Adam's learning rates.
     lr_network: float = 1e-4
     lr_position: float = 5e-3

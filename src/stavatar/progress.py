@@ -50,7 +50,7 @@ def printable(text: str) -> str:
 
 def remark(message: str) -> None:
     """Tell the user something worth knowing, without stopping."""
-    console.print(printable(message), highlight=False, markup=False, soft_wrap=True)
+    console.print(printable(message), highlight=False, markup=False, emoji=False, soft_wrap=True)
 
 
 def warn(message: str) -> None:

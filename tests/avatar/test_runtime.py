@@ -14,11 +14,11 @@ from stavatar.head.model import JOINTS
 
 
 def test_it_draws_what_the_avatar_draws(small_runtime, small_avatar, small_motion):
-    """Keeping the static features changes nothing."""
+    """Keeping the static features changes nothing, and bfloat16, where the CPU has it, next to nothing."""
     with torch.no_grad():
         expected = render(small_avatar(small_motion.parameters[[3]]), small_motion.camera).image
         hard = render(small_avatar(small_motion.parameters[[3]], soft=False), small_motion.camera).image
-    assert torch.equal(small_runtime.render(small_runtime.frame(3)).image, expected)
+    assert (small_runtime.render(small_runtime.frame(3)).image - expected).abs().mean() < 1e-4
     assert torch.equal(small_runtime.render(small_runtime.frame(3), soft=False).image, hard)
     assert not torch.equal(expected, hard)
 

@@ -280,3 +280,13 @@ def test_the_unposed_head_is_the_head_with_all_joints_at_rest(head):
     expression = torch.rand(3, head.expression_count, generator=draw)
     still = head.neutral(3).replaced(expression=expression)
     torch.testing.assert_close(head.unposed(shape, expression), head(shape, still).vertices, atol=1e-6, rtol=0)
+
+
+def test_a_posed_head_keeps_its_unposed_vertices(head):
+    draw = torch.Generator().manual_seed(0)
+    parameters = head.neutral(2).replaced(
+        expression=torch.rand(2, head.expression_count, generator=draw), rotation=torch.rand(2, 3, generator=draw)
+    )
+    shape = torch.randn(20, generator=draw)
+    kept = head(shape, parameters).unposed
+    assert torch.equal(kept, head.unposed(shape, parameters.expression))

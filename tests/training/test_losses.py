@@ -75,23 +75,13 @@ class TestSsim:
         a, b = noise(1, 1, 6, 7).requires_grad_(), noise(1, 1, 6, 7, seed=1).requires_grad_()
         assert torch.autograd.gradcheck(losses.ssim_map, (a, b))
 
-    def test_the_two_ways_to_blur_agree_gradients_too(self) -> None:
-        """OpenCV's on the CPU, convolutions elsewhere; the pictures are no wider than the window in one case."""
-        for shape in ((2, 3, 19, 26), (1, 1, 4, 9)):
-            images, upstream = noise(*shape).requires_grad_(), noise(*shape, seed=1)
-            results = [blur(images) for blur in (losses._blur, losses._blur_by_convolution)]
-            assert losses._CpuBlur.__name__ in str(results[0].grad_fn)
-            gradients = [torch.autograd.grad(result, images, upstream)[0] for result in results]
-            torch.testing.assert_close(results[0], results[1], atol=1e-14, rtol=0)
-            torch.testing.assert_close(gradients[0], gradients[1], atol=1e-14, rtol=0)
-
     def test_the_cpus_own_derivative_agrees_with_autograds(self) -> None:
-        for shape in ((2, 3, 19, 26), (1, 1, 4, 9)):
+        for shape in ((2, 3, 19, 26), (1, 1, 4, 9), (1, 2, 26, 3)):
             a, b, upstream = (noise(*shape, seed=seed) for seed in (0, 1, 2))
             exact = losses._similarity_by_formula(a.requires_grad_(), b)
             fast_a = a.detach().float().requires_grad_()
             fast = losses.ssim_map(fast_a, b.float())
-            assert losses._CpuSimilarity.__name__ in str(fast.grad_fn)
+            assert "Similarity" in str(fast.grad_fn)
             torch.testing.assert_close(fast.double(), exact, atol=2e-5, rtol=0)
             theirs = torch.autograd.grad(exact, a, upstream)[0]
             ours = torch.autograd.grad(fast, fast_a, upstream.float())[0]
@@ -107,16 +97,16 @@ class TestSsim:
         exact = losses.ssim_map(a.double(), b.double())
         torch.testing.assert_close(losses.ssim_map(a, b).double(), exact, atol=1e-4, rtol=0)
         with torch.autocast("cpu", torch.bfloat16):
-            blurred = losses._blur_by_convolution(a.float())
+            blurred = losses._blur(a.float())
         assert blurred.dtype == torch.float32
         torch.testing.assert_close(blurred.double(), losses._blur(a.double()), atol=1e-6, rtol=0)
 
     def test_the_window_can_be_trained_with_after_inference(self) -> None:
         losses._window.cache_clear()
         with torch.inference_mode():
-            losses._blur_by_convolution(noise(1, 1, 12, 12))
+            losses._blur(noise(1, 1, 12, 12))
         a = noise(1, 1, 12, 12).requires_grad_()
-        losses._blur_by_convolution(a).square().mean().backward()
+        losses._blur(a).square().mean().backward()
         assert a.grad is not None and a.grad.abs().sum() > 0
 
     def test_images_of_two_shapes_are_refused(self) -> None:

@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+import math
 
 import pytest
 import torch
@@ -211,3 +212,17 @@ def test_what_is_no_number_reaches_neither_checkpoint_nor_avatar(small_sequence,
     with pytest.raises(TrainingError, match=r"gaussians\.opacity_logit holds values that are no numbers"):
         save_avatar(trainer.avatar, small_motion, tmp_path / "avatar")
     assert [file.read_bytes() for file in files] == before
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+def test_a_glance_at_sums_misses_nothing(bad):
+    """Infinities of both signs would cancel if they could: their sum is no number either."""
+    gradients = [torch.ones(3), torch.tensor([1.0, bad, -bad]), torch.ones(2)]
+    guard = Guard(torch.device("cpu"))
+    assert guard.look(torch.ones(2), [gradients[0], gradients[2]]) == 0 and guard.tripped == 0
+    assert guard.look(torch.ones(2), gradients) == 2 and guard.tripped == 1
+
+
+def test_sums_that_overflow_are_no_fault():
+    guard = Guard(torch.device("cpu"))
+    assert guard.look(torch.ones(1), [torch.full((4,), 3e38)]) == 0 and guard.tripped == 0

@@ -162,20 +162,30 @@ def frame_faces(vertices, faces, frames):  # type: ignore[no-untyped-def]
 
 
 @kernel(parallel=True)
-def frame_faces_backward(vertices, faces, d_frames, d_corners):  # type: ignore[no-untyped-def]
-    """Gradients of the corners [F, 3, 3] from those of the rows [F, 17]."""
+def frame_faces_backward(vertices, faces, starts, members, d_rows, d_corners):  # type: ignore[no-untyped-def]
+    """Gradients of the corners [F, 3, 3] from those of the rows [N, 17] that Gaussians read.
+
+    Those of face f are members[starts[f]:starts[f + 1]]; the first one's row becomes their sum.
+    """
     for f in prange(faces.shape[0]):
+        if starts[f] == starts[f + 1]:
+            d_corners[f] = 0.0
+            continue
+        d_row = d_rows[members[starts[f]]]
+        for place in range(starts[f] + 1, starts[f + 1]):
+            for k in range(17):
+                d_row[k] += d_rows[members[place], k]
         length, along, other, height, normal, away = _frame(vertices, faces[f])
         unscaled, choice = _unscaled_quaternion(along, normal, away)
         quaternion, size = _normalised(unscaled)
-        g = (d_frames[f, 9], d_frames[f, 10], d_frames[f, 11], d_frames[f, 12])
+        g = (d_row[9], d_row[10], d_row[11], d_row[12])
         d_along, d_normal, d_away = _unscaled_quaternion_backward(choice, _normalised_backward(quaternion, size, g))
-        d_along = _add(d_along, 1.0, (d_frames[f, 0], d_frames[f, 3], d_frames[f, 6]))
-        d_normal = _add(d_normal, 1.0, (d_frames[f, 1], d_frames[f, 4], d_frames[f, 7]))
-        d_away = _add(d_away, 1.0, (d_frames[f, 2], d_frames[f, 5], d_frames[f, 8]))
+        d_along = _add(d_along, 1.0, (d_row[0], d_row[3], d_row[6]))
+        d_normal = _add(d_normal, 1.0, (d_row[1], d_row[4], d_row[7]))
+        d_away = _add(d_away, 1.0, (d_row[2], d_row[5], d_row[8]))
         d_along = _add(d_along, 1.0, _cross(normal, d_away))
         d_normal = _add(d_normal, 1.0, _cross(d_away, along))
-        half = 0.5 * d_frames[f, 16]
+        half = 0.5 * d_row[16]
         d_raw = _times(1.0 / max(height, _LEAST), d_normal)
         if height >= _LEAST:
             d_raw = _add(d_raw, half - _dot(d_raw, normal), normal)
@@ -185,7 +195,7 @@ def frame_faces_backward(vertices, faces, d_frames, d_corners):  # type: ignore[
         if length >= _LEAST:
             d_edge = _add(d_edge, half - _dot(d_edge, along), along)
         for k in range(3):
-            shared = d_frames[f, 13 + k] / 3.0
+            shared = d_row[13 + k] / 3.0
             d_corners[f, 0, k] = shared - d_edge[k] - d_other[k]
             d_corners[f, 1, k] = shared + d_edge[k]
             d_corners[f, 2, k] = shared + d_other[k]
@@ -283,11 +293,19 @@ def bind_backward(  # type: ignore[no-untyped-def]
 
 
 @kernel()
-def add_rows(face, d_rows, d_frames):  # type: ignore[no-untyped-def]
-    """Add the Gaussians' gradients [N, 17] to those of their faces [F, 17]."""
+def group(face, count):  # type: ignore[no-untyped-def]
+    """Which Gaussians each face has: starts [F + 1] and members [N], in their order."""
+    starts = np.zeros(count + 1, np.int64)
+    members = np.empty(face.shape[0], np.int64)
     for i in range(face.shape[0]):
-        for k in range(17):
-            d_frames[face[i], k] += d_rows[i, k]
+        starts[face[i] + 1] += 1
+    for f in range(count):
+        starts[f + 1] += starts[f]
+    fill = starts.copy()
+    for i in range(face.shape[0]):
+        members[fill[face[i]]] = i
+        fill[face[i]] += 1
+    return starts, members
 
 
 @kernel()

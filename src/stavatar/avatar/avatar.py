@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from stavatar.avatar.binding import bind, face_rows
 from stavatar.avatar.gaussians import BoundGaussians
 from stavatar.avatar.network import OffsetNetwork, Static
-from stavatar.avatar.offsets import WIDTHS, Offsets, read_maps, read_offsets
+from stavatar.avatar.offsets import Offsets, read_maps, read_offsets, split_offsets
 from stavatar.camera import Camera
 from stavatar.config import Config
 from stavatar.gpu import has_kernels
@@ -142,7 +142,9 @@ class Avatar(nn.Module):
     def offset_maps(self, parameters: HeadParameters, mesh: PosedHead, static: Static | None = None) -> Tensor:
         """The network's raw maps [B, 13, R, R]."""
         assert self.network is not None
-        shown = mesh.vertices if self.config.network.displacement == "posed" else self._shown_vertices(parameters)
+        shown = mesh.vertices
+        if self.config.network.displacement == "expression":
+            shown = self._shown_vertices(parameters) if mesh.unposed is None else mesh.unposed
         return self.network(
             self._uv_map(shown) - self._reference_map(),
             self.standardise_expression(parameters.expression),
@@ -192,10 +194,7 @@ class Avatar(nn.Module):
             config.scale_range,
             config.offset_frame == "face",
         )
-        offsets = None
-        if raw is not None:
-            position, scale, rotation, color, opacity = bounded.transpose(1, 2).split(WIDTHS, -1)
-            offsets = Offsets(position, scale, rotation, color, opacity[..., 0])
+        offsets = None if raw is None else split_offsets(bounded.transpose(1, 2))
         if g.sh_rest.shape[1] > 0:
             sh = torch.cat([sh, g.sh_rest.expand(len(sh), -1, -1, -1)], 2)
         return PosedGaussians(means, quaternions, scales, opacities, sh, mesh, offsets)

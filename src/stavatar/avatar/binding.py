@@ -126,15 +126,14 @@ class _Binding(torch.autograd.Function):
         d_vertices = np.zeros_like(vertices)
         d_rows = np.empty((len(position), _ROW))
         d_corners = np.empty((len(faces), 3, 3))
+        starts, members = kernels.group(face, len(faces))
         with threads():
             for frame, rows in enumerate(ctx.frames):
                 kernels.bind_backward(
                     rows, face, *bound, *(offset[frame] for offset in offsets), ctx.soft, ctx.in_face,
                     *(array[frame] for array in arrays), d_rows, *d_bound, *(offset[frame] for offset in d_offsets),
                 )  # fmt: skip
-                d_frames = np.zeros_like(rows)
-                kernels.add_rows(face, d_rows, d_frames)
-                kernels.frame_faces_backward(vertices[frame], faces, d_frames, d_corners)
+                kernels.frame_faces_backward(vertices[frame], faces, starts, members, d_rows, d_corners)
                 kernels.add_corners(faces, d_corners, d_vertices[frame])
         results = [torch.from_numpy(array) for array in (d_vertices, *d_bound, *d_offsets)]
         return (None, None, None, None, *results)

@@ -25,9 +25,10 @@ from stavatar.config import NetworkConfig
 from stavatar.gpu import has_kernels
 
 if TYPE_CHECKING:
+    from stavatar.avatar.network_cpu import FoldedOnCpu
     from stavatar.avatar.network_gpu import Folded
 
-Static: TypeAlias = Union[tuple[Tensor, Tensor], "Folded"]
+Static: TypeAlias = Union[tuple[Tensor, Tensor], "Folded", "FoldedOnCpu"]
 """What :meth:`OffsetNetwork.static_features` returns and :meth:`OffsetNetwork.forward` takes."""
 
 OFFSETS = 13
@@ -190,13 +191,20 @@ class OffsetNetwork(nn.Module):
     def static_features(self) -> Static:
         """What does not depend on the frame: features T of the reference image and those of its positions.
 
-        Within :meth:`reducing`, that and more, as only the network itself can use.
+        Where the device has its own way through the network, that and more, as only the network itself can use.
         """
-        if self._is_fast(self.image.device):
+        if self._is_fast_on_gpu(self.image.device):
             from stavatar.avatar.network_gpu import fold
 
             return fold(self)
+        if self._is_fast_on_cpu(self.image.device):
+            return self._fold_on_cpu()
         return self._plain_features()
+
+    def _fold_on_cpu(self) -> FoldedOnCpu:
+        from stavatar.avatar.network_cpu import fold, reduced_type
+
+        return fold(self, reduced_type() if self._reduced else torch.float32)
 
     def _plain_features(self) -> tuple[Tensor, Tensor]:
         return self.encoder(self.image), self.position_features(self.positions)
@@ -221,7 +229,12 @@ class OffsetNetwork(nn.Module):
         Returns:
             [B, 13, R, R].
         """
-        if self._is_fast(displacement.device):
+        if self._is_fast_on_cpu(displacement.device):
+            from stavatar.avatar import network_cpu
+
+            kept = static if isinstance(static, network_cpu.FoldedOnCpu) else self._fold_on_cpu()
+            return network_cpu.offset_maps(self, kept, displacement, expression, pose, translation)
+        if self._is_fast_on_gpu(displacement.device):
             from stavatar.avatar.network_gpu import Folded, fold, offset_maps
 
             folded = static if isinstance(static, Folded) else fold(self)
@@ -235,16 +248,24 @@ class OffsetNetwork(nn.Module):
 
     @contextmanager
     def reducing(self, wanted: bool = True) -> Iterator[None]:
-        """Within it, and on a GPU, convolutions are in bfloat16, and all around them happens in few kernels."""
+        """Within it, convolutions are in bfloat16 where the device is faster at that.
+
+        On a GPU all around them happens in few kernels then. Not every CPU is: see
+        :func:`stavatar.avatar.network_cpu.reduced_type`.
+        """
         before, self._reduced = self._reduced, wanted
         try:
             yield
         finally:
             self._reduced = before
 
-    def _is_fast(self, device: torch.device) -> bool:
+    def _is_fast_on_gpu(self, device: torch.device) -> bool:
         """Whether the GPU's own way through the network is to be taken."""
         return self._reduced and has_kernels(device)
+
+    def _is_fast_on_cpu(self, device: torch.device) -> bool:
+        """Whether the CPU's own way is to be taken, which in float32 computes the same."""
+        return device.type == "cpu" and self.fuse_last.weight.dtype == torch.float32
 
     def _maps(
         self,

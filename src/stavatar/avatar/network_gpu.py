@@ -7,9 +7,7 @@ frames, an avatar at work once for all.
 
 from __future__ import annotations
 
-from collections.abc import Sequence as Series
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +15,7 @@ from torch.nn import functional as F
 
 from stavatar.avatar.encoding import CHANNELS as ENCODED
 from stavatar.avatar.network import FreeFeatures, OffsetNetwork, ReferenceEncoder
+from stavatar.avatar.windows import paste
 from stavatar.gpu.convolution import convolve, rectify
 
 HALF = torch.bfloat16
@@ -119,7 +118,7 @@ def offset_maps(
     # Regions are added to what the global branch gave, so its bias and ReLU come after them.
     fused = torch.conv2d(overall, folded.fuse_first, padding=1)
     if folded.regions:
-        fused = _Paste.apply(fused, network.boxes, *_regions(network, folded, displacement, expression))
+        fused = paste(fused, network.boxes, _regions(network, folded, displacement, expression))
     fused = rectify(fused, _bias(network.fuse_first.conv))
     fused = convolve(fused, folded.fuse_second, _bias(network.fuse_second))
     last = network.fuse_last
@@ -166,24 +165,6 @@ def encode_reference(encoder: ReferenceEncoder | FreeFeatures, image: Tensor) ->
         grown = F.interpolate(features, size=skip.shape[-2:], mode="bilinear", align_corners=True)
         features = block(layers, _last(torch.cat([skip, grown], 1)))
     return features
-
-
-class _Paste(torch.autograd.Function):
-    """Adds maps to windows of a map, in place: autograd's own way copies the whole map for each."""
-
-    @staticmethod
-    def forward(ctx: Any, base: Tensor, boxes: Series[tuple[int, int, int, int]], *parts: Tensor) -> Tensor:
-        for (top, bottom, left, right), part in zip(boxes, parts, strict=True):
-            base[..., top:bottom, left:right] += part
-        ctx.mark_dirty(base)
-        ctx.boxes = boxes
-        return base
-
-    @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        parts = [_last(gradient[..., top:bottom, left:right]) for top, bottom, left, right in ctx.boxes]
-        return gradient, None, *parts
 
 
 def _bias(layer: nn.Conv2d) -> Tensor:

@@ -49,8 +49,8 @@ class Runtime:
         self._replays: dict[tuple[object, ...], Replay] = {}
         self._rooms: dict[tuple[int, int, int], int] = {}  # of the rasteriser, by frames and size
         self._inference = self._on_gpu()
-        with torch.no_grad():
-            network = None if self._inference is not None else avatar.network
+        network = None if self._inference is not None else avatar.network
+        with torch.no_grad(), nullcontext() if network is None else network.reducing():
             self._static = None if network is None else network.static_features()
             some = torch.linspace(0, len(motion.parameters) - 1, min(len(motion.parameters), _PIVOT_FRAMES))
             joints = self.head(avatar.shape, motion.parameters[some.round().long()].to(self.device)).joints

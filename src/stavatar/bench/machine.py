@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 
+from stavatar.avatar.network_cpu import reduced_type
 from stavatar.bench.timing import Effort, measure
 from stavatar.evaluation.results import versions
 
@@ -28,7 +29,7 @@ class Machine:
     Attributes:
         bandwidth: MiB copied at a time -> bytes a second, read and written ones counted.
         operations: float32 operations a second, additions and multiplications counted.
-        reduced_operations: the same in bfloat16 with float32 sums, as a GPU's matrix units do; None on a CPU.
+        reduced_operations: the same in bfloat16 with float32 sums; None on a CPU that has no instructions for it.
     """
 
     bandwidth: dict[int, float]
@@ -65,7 +66,8 @@ def measure_machine(device: torch.device, effort: Effort) -> Machine:
         left, right = (torch.randn(edge, edge, device=device, dtype=dtype) for _ in range(2))
         return 2 * edge**3 / best(lambda: left @ right)
 
-    return Machine(bandwidth, rate(torch.float32), rate(torch.bfloat16) if device.type == "cuda" else None)
+    reduces = device.type == "cuda" or reduced_type() == torch.bfloat16
+    return Machine(bandwidth, rate(torch.float32), rate(torch.bfloat16) if reduces else None)
 
 
 def circumstances(device: torch.device) -> dict[str, Any]:

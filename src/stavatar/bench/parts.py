@@ -64,7 +64,7 @@ class _Step:
         self.avatar.eval()
         self.frames = trainer.sequence.train[:batch]
         self.rows = _leaves(trainer.poses.rows(self.frames.to(trainer.device)))
-        self.reduced = trainer.device.type == "cuda" and trainer.config.training.precision == "bf16"
+        self.reduced = trainer.config.training.precision == "bf16"
         with torch.no_grad():
             self.mesh = self.avatar.head(self.avatar.shape, self.rows)
         self.vertices = _leaf(self.mesh.vertices)
@@ -172,7 +172,12 @@ class _Step:
 
         operations = floor.products(_backward(perceptual))
         moved = floor.both_bytes([image, truth, *lpips.buffers()], [])
-        yield self._part("LPIPS", BOTH, _backward(perceptual), Floor(moved, operations, self.reduced))
+        yield self._part(
+            "LPIPS",
+            BOTH,
+            _backward(perceptual),
+            Floor(moved, operations, self.reduced and trainer.device.type == "cuda"),
+        )
 
     def optimisers(self) -> Iterator[Part]:
         trainer = self.trainer

@@ -33,10 +33,14 @@ REGIONS = (
 
 @dataclass(frozen=True)
 class PosedHead:
-    """What :meth:`HeadModel.forward` returns: vertices [B, V, 3] and joint positions [B, 5, 3], metres, world space."""
+    """What :meth:`HeadModel.forward` returns: vertices [B, V, 3] and joint positions [B, 5, 3], metres, world space.
+
+    `unposed` [B, V, 3] are the vertices before any joint turns (:meth:`HeadModel.unposed`), where they are at hand.
+    """
 
     vertices: Tensor
     joints: Tensor
+    unposed: Tensor | None = None
 
 
 class HeadModel(nn.Module):
@@ -163,12 +167,13 @@ class HeadModel(nn.Module):
         joints = self.joints(shape, parameters.expression)
 
         local = _local_rotations(parameters)
+        corrected = unposed
         if self._pose_basis is not None:
-            unposed = unposed + (_pose_features(local) @ self._pose_basis).unflatten(1, (-1, 3))
+            corrected = unposed + (_pose_features(local) @ self._pose_basis).unflatten(1, (-1, 3))
         blended, origin = self._blended(joints, local, parameters.neck_translation)
-        vertices = (blended[..., :3] @ unposed[..., None])[..., 0] + blended[..., 3]
+        vertices = (blended[..., :3] @ corrected[..., None])[..., 0] + blended[..., 3]
         translation = parameters.translation[:, None]
-        return PosedHead(vertices + translation, origin + translation)
+        return PosedHead(vertices + translation, origin + translation, unposed)
 
     def expression_motion(self, shape: Tensor, parameters: HeadParameters) -> Tensor:
         """How posed vertices move with every expression coefficient, joints held: [B, V, 3, E] metres per unit.

@@ -8,7 +8,6 @@ waiting for the device, and keeps the dtype of its input. The perceptual term of
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -44,7 +43,9 @@ def ssim_map(a: Tensor, b: Tensor) -> Tensor:
         similarity: Tensor = Similarity.apply(a, b, _window(a.dtype, a.device), C1, C2)
         return similarity
     if a.device.type == "cpu" and a.dtype == torch.float32 and b.dtype == torch.float32 and not b.requires_grad:
-        result: Tensor = _CpuSimilarity.apply(a, b)
+        from stavatar.similarity import Similarity as CpuSimilarity  # compiled on CPUs only
+
+        result: Tensor = CpuSimilarity.apply(a, b, _window(a.dtype, a.device), C1, C2)
         return result
     return _similarity_by_formula(a, b)
 
@@ -63,79 +64,6 @@ def _similarity_by_formula(a: Tensor, b: Tensor) -> Tensor:
 
 def _blur(images: Tensor) -> Tensor:
     """Gaussian window over each channel of [B, C, H, W], zeros beyond the border."""
-    if images.device.type == "cpu":
-        blurred: Tensor = _CpuBlur.apply(images)
-        return blurred
-    return _blur_by_convolution(images)
-
-
-class _CpuSimilarity(torch.autograd.Function):
-    """SSIM of float32 pictures on a CPU, with its gradient to the first.
-
-    The formula and its derivative in a third of the passes over memory that autograd takes: S = L T with
-    L = (2 μa μb + C1) / D and T = (2 σab + C2) / E, D and E being the denominators.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, a: Tensor, b: Tensor) -> Tensor:
-        a, b = a.contiguous(), b.contiguous()
-        mean_a, mean_b = _blur_by_opencv(a), _blur_by_opencv(b)
-        spread = _blur_by_opencv(a * a).add_(_blur_by_opencv(b * b))  # becomes E
-        product = _blur_by_opencv(a * b)
-        means = mean_a * mean_b
-        denominator = (mean_a * mean_a).addcmul_(mean_b, mean_b)  # becomes D
-        spread.sub_(denominator).add_(C2)
-        denominator.add_(C1)
-        structure = product.sub_(means).mul_(2).add_(C2).div_(spread)
-        luminance = means.mul_(2).add_(C1).div_(denominator)
-        ctx.save_for_backward(a, b, mean_a, mean_b, denominator, spread, luminance, structure)
-        return luminance * structure
-
-    @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        a, b, mean_a, mean_b, denominator, spread, luminance, structure = ctx.saved_tensors
-        over_d = gradient * structure
-        over_d.div_(denominator)  # gradient of 2 μa μb
-        over_e = gradient * luminance
-        over_e.div_(spread)  # gradient of 2 σab
-        by_square = (over_e * structure).neg_()  # of the mean of a²
-        by_mean = (over_d - over_e).mul_(mean_b)
-        by_mean.addcmul_(over_d * luminance, mean_a, value=-1).addcmul_(by_square, mean_a, value=-1)
-        result = _blur_by_opencv(by_mean)
-        result.addcmul_(a, _blur_by_opencv(by_square)).addcmul_(b, _blur_by_opencv(over_e))
-        return result.mul_(2), None
-
-
-def _blur_by_opencv(images: Tensor) -> Tensor:
-    """The window over every plane of contiguous images [B, C, H, W]: several times faster than a convolution."""
-    import cv2  # a machine that trains on its GPU need not have it
-
-    blurred = torch.empty_like(images)
-    for plane, result in zip(images.flatten(0, 1).numpy(), blurred.flatten(0, 1).numpy(), strict=True):
-        cv2.GaussianBlur(plane, (WINDOW, WINDOW), SIGMA, dst=result, borderType=cv2.BORDER_CONSTANT)
-    return blurred
-
-
-class _CpuBlur(torch.autograd.Function):
-    """OpenCV's blur as an operation of torch.
-
-    The window is symmetric and what lies beyond the border is zero, so the blur is its own adjoint: the backward pass
-    blurs the gradient.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, images: Tensor) -> Tensor:
-        return _blur_by_opencv(images.detach().contiguous())
-
-    @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:
-        return _CpuBlur.forward(ctx, gradient)
-
-
-def _blur_by_convolution(images: Tensor) -> Tensor:
-    """The same as two depthwise convolutions, for every device."""
     channels = images.shape[1]
     row = _window(images.dtype, images.device).expand(channels, 1, 1, WINDOW)
     half = WINDOW // 2

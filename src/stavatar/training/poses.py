@@ -66,6 +66,7 @@ class TrackedParameters(nn.Module):
         count = self.count
         assert isinstance(count, Tensor)
         count[frames] += 1
+        sharing = None if neighbours is None else self._sharing(frames, neighbours)
         first_bias = 1 - _BETAS[0] ** count[frames, None]
         second_bias = 1 - _BETAS[1] ** count[frames, None]
         for name, row in rows.items():
@@ -76,20 +77,24 @@ class TrackedParameters(nn.Module):
             first[frames] = _BETAS[0] * first[frames] + (1 - _BETAS[0]) * row.grad
             second[frames] = _BETAS[1] * second[frames] + (1 - _BETAS[1]) * row.grad**2
             step = rate * (first[frames] / first_bias) / ((second[frames] / second_bias).sqrt() + 1e-12)
-            self._move(name, frames, step, neighbours)
+            self._move(name, frames, step, sharing)
 
-    def _move(self, name: str, frames: Tensor, step: Tensor, neighbours: float | Tensor | None) -> None:
+    def _sharing(self, frames: Tensor, share: float | Tensor) -> tuple[Tensor, Tensor]:
+        """Frames around each of `frames`, and what part of its step each of them gets: both [B, 2 * reach + 1]."""
+        total = len(self.movable)
+        distance = torch.arange(-_REACH, _REACH + 1, device=frames.device)
+        near = frames[:, None] + distance
+        counts = (distance != 0) & (near >= 0) & (near < total)
+        near = near.clamp(0, total - 1)  # clamping and masking, as picking would wait for a GPU
+        counts &= self.movable[near]
+        return near, share * torch.exp(-0.5 * (distance / _WIDTH) ** 2) * counts
+
+    def _move(self, name: str, frames: Tensor, step: Tensor, sharing: tuple[Tensor, Tensor] | None) -> None:
         table = getattr(self, name)
         table[frames] -= step
-        if neighbours is None:
-            return
-        distance = torch.arange(-_REACH, _REACH + 1, device=table.device)
-        near = frames[:, None] + distance
-        counts = (distance != 0) & (near >= 0) & (near < len(table))
-        near = near.clamp(0, len(table) - 1)  # clamping and masking, as picking would wait for a GPU
-        counts &= self.movable[near]
-        share = neighbours * torch.exp(-0.5 * (distance / _WIDTH) ** 2) * counts
-        table.index_add_(0, near.flatten(), -(share[..., None] * step[:, None]).flatten(0, 1))
+        if sharing is not None:
+            near, share = sharing
+            table.index_add_(0, near.flatten(), -(share[..., None] * step[:, None]).flatten(0, 1))
 
     @torch.no_grad()
     def replace(self, frames: Tensor, parameters: HeadParameters) -> None:

@@ -159,8 +159,8 @@ class Trainer:
         self.avatar = start_avatar(sequence, head, config)
         self.ranks.adopt(*tensors_of_avatar(self.avatar).values())
         self.avatar.to(self.device)
-        if self.avatar.network is not None and self.device.type == "cuda":
-            self.avatar.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # fast there
+        if self.avatar.network is not None:
+            self.avatar.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # as it runs
 
         movable = torch.zeros(len(sequence), dtype=torch.bool)
         movable[sequence.train] = True
@@ -170,7 +170,7 @@ class Trainer:
         self.guard = Guard(self.device)
         self._gradient_names: dict[StepKind, tuple[str, ...]] = {}
         self.gaussian_optimiser, self.network_optimiser = self._optimisers()
-        self._reduced = self.device.type == "cuda" and config.training.precision == "bf16"
+        self._reduced = config.training.precision == "bf16"
         self.lpips = LPIPS("vgg16", reduced=self._reduced).to(self.device) if config.training.lpips > 0 else None
 
         self.step = 0
