@@ -66,3 +66,16 @@ def test_no_host_is_asked(tmp_path, text, scheme):
             pass
         with pytest.raises(TimeoutError):
             host.accept()
+
+
+def test_options_that_pyav_no_longer_knows_are_not_given(tmp_path, monkeypatch):
+    """PyAV 19 took away `metadata_errors`, and refuses what it does not know."""
+    path, opened = store(tmp_path / "clip.mp4"), av.open
+
+    def of_19(file, mode, *, options, buffer_size):
+        return opened(file, mode, options=options, buffer_size=buffer_size)
+
+    monkeypatch.setattr(av, "__version__", "19.0.2")
+    monkeypatch.setattr(av, "open", of_19)
+    with open_video(path) as (container, stream):
+        assert len(list(container.decode(stream))) == 5

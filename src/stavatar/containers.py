@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -42,7 +42,7 @@ def open_video(path: Path) -> Iterator[tuple[av.container.InputContainer, av.Vid
         with open(os.open(path, os.O_RDONLY), "rb") as content:  # noqa: PTH123  # by number, so without a name
             options = {"protocol_whitelist": "none", "max_pixels": str(MAX_SIDE * MAX_SIDE)}
             # From version 19 on PyAV reads metadata of any encoding without being told to, and knows no such option.
-            lenient = {} if int(av.__version__.split(".")[0]) >= 19 else {"metadata_errors": "replace"}
+            lenient: dict[str, Any] = {} if int(av.__version__.split(".")[0]) >= 19 else {"metadata_errors": "replace"}
             with av.open(content, "r", options=options, buffer_size=_BUFFER, **lenient) as container:
                 if not container.streams.video:
                     raise InputError(f"{path} has no picture, only sound: give a video of a face")

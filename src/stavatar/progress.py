@@ -55,4 +55,4 @@ def remark(message: str) -> None:
 
 def warn(message: str) -> None:
     """Tell the user of something that may spoil the result."""
-    console.print(f"[yellow]warning:[/] {escape(printable(message))}", highlight=False, soft_wrap=True)
+    console.print(f"[yellow]warning:[/] {escape(printable(message))}", highlight=False, emoji=False, soft_wrap=True)
