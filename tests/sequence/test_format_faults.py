@@ -141,6 +141,7 @@ FAULTS: list[tuple[str, str, Spoil, str]] = [
     ("metrical", "focal length", set_checkpoint("opencv.K", np.zeros((1, 3, 3), "f4")), "K must have positive focal"),
     ("metrical", "size", set_checkpoint("img_size", np.array([64, 32])), r"img_size is \[64, 32\] \(height, width\)"),
     ("metrical", "no size", set_checkpoint("img_size", None), r"00001\.frame: img_size must be two positive"),
+    ("metrical", "ragged size", set_checkpoint("img_size", [64, [64]]), r"00001\.frame: img_size must be two positive"),
     (
         "metrical",
         "not torch",

@@ -135,7 +135,10 @@ def _read_frame(path: Path, width: int, height: int) -> tuple[dict[str, np.ndarr
     matrix = checked_array(path, opencv, "K", (1, 3, 3))[0].astype(np.float64)
     if min(matrix[0, 0], matrix[1, 1]) <= 0:
         raise InputError(f"{path}: opencv.K must have positive focal lengths")
-    seen = np.asarray(_as_array(content.get("img_size")))
+    try:
+        seen = np.asarray(_as_array(content.get("img_size")))
+    except ValueError:  # lists of several lengths
+        seen = np.empty(0)
     if seen.shape != (2,) or seen.dtype.kind not in "iuf" or not (seen > 0).all():
         raise InputError(f"{path}: img_size must be two positive numbers, height and width")
     factor = height / float(seen[0]), width / float(seen[1])
