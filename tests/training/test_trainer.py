@@ -220,3 +220,30 @@ def test_steps_over_several_frames_are_longer_and_forget_sooner(small_sequence, 
     groups = zip(alone.gaussian_optimiser.param_groups, four.gaussian_optimiser.param_groups, strict=True)
     for one, other in groups:
         assert other["lr"] == pytest.approx(2 * one["lr"])
+
+
+def test_recordings_end_with_training(small_sequence, head, small_config):
+    """Several processes cannot part while a recording holds their exchanges: NCCL would wait for ever."""
+
+    class Remembered:
+        """A recorder that records nothing, and notes what it was told."""
+
+        def __init__(self, trainer):
+            self.trainer, self.told = trainer, []
+
+        def run(self, kind, inputs):
+            self.told.append("run")
+            return self.trainer._compute(kind, inputs, None)
+
+        def forget(self):
+            self.told.append("forget")
+
+    settings = dataclasses.replace(
+        small_config,
+        density=dataclasses.replace(small_config.density, control="none"),
+        training=dataclasses.replace(small_config.training, steps=2, batch=1, lpips=0.0),
+    )
+    trainer = Trainer(small_sequence, head, settings)
+    trainer.recorder = Remembered(trainer)
+    trainer.run()
+    assert trainer.recorder.told == ["run", "run", "forget"]

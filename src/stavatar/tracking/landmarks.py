@@ -35,7 +35,7 @@ from stavatar.tracking.report import Residuals, TrackReport, jitter
 from stavatar.tracking.settings import LandmarkSettings
 from stavatar.tracking.torso import NECK, ROOT, estimate_torso, split_head_and_torso
 
-TRACKER = "landmarks-1"
+TRACKER = "landmarks-2"
 """Goes into ``Sequence.history``; raised when results change."""
 
 FEWEST = 10
