@@ -67,7 +67,11 @@ def require_same(found, expected):
     assert torch.equal(found.confidence, expected.confidence) and torch.equal(found.train, expected.train)
 
 
-@pytest.mark.parametrize("count", [3, 6, 7, 8, 12], ids=lambda count: f"{count}-{SAVED[count - 1]}")
+@pytest.mark.parametrize(
+    "count",
+    [6, 12, *(pytest.param(count, marks=pytest.mark.slow) for count in (3, 7, 8))],
+    ids=lambda count: f"{count}-{SAVED[count - 1]}",
+)
 def test_a_killed_refinement_goes_on_to_the_very_same_result(clip, head, whole, killed_after, monkeypatch, count):
     keep = killed_after(count)
     step, steps = Trainer.train_step, []

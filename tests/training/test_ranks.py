@@ -73,7 +73,7 @@ def folder(small_sequence, small_config, tmp_path_factory):
         schedule=dataclasses.replace(
             small_config.schedule, order="interleaved", clusters=(2,), warmup=0.1, final=0.1, densify=0.6
         ),
-        training=dataclasses.replace(small_config.training, steps=7, batch=3, network_start=0.2),
+        training=dataclasses.replace(small_config.training, steps=7, batch=3, network_start=0.2, precision="fp32"),
     )
     config.save(settings, folder / "config.yaml")
     return folder
