@@ -29,10 +29,12 @@ from stavatar.evaluation.results import versions
 from stavatar.files import write_json, write_text
 from stavatar.head import HeadModel, LandmarkEmbedding, load_embedded_head, load_embedded_landmarks
 from stavatar.refinement import refine_tracking
+from stavatar.rotations import axis_angle_to_matrix
 from stavatar.sequence import Sequence, split_holdout
 from stavatar.synth import load_truth, make_performance, write_performance
 from stavatar.tracking import track_with_report
 from stavatar.tracking.accuracy import Accuracy, HeadMotion, measure_accuracy
+from stavatar.tracking.detector_bias import load_detector_bias
 from stavatar.tracking.landmark_groups import INNER, LIPS, OUTER_EYE_CORNERS, SKIN
 
 IDENTITIES = (1, 2, 3, 4)
@@ -188,12 +190,16 @@ def against_landmarks(
 def landmark_error(sequence: Sequence, head: HeadModel, embedding: LandmarkEmbedding) -> dict[str, float]:
     """Mean distance of the head model's landmarks from those detected, % of the outer-eye distance of each frame.
 
-    The landmarks lie on the tracked head alone: no places of the person's own are added to them.
+    The landmarks lie on the tracked head, but for what the detector does to everybody: no places of the person's own
+    are added to them.
     """
+    habit = load_detector_bias().mean
     frames = torch.nonzero(sequence.confidence > 0)[:, 0]
     errors = []
     for some in frames.split(64):
-        points = embedding.points(head, head(sequence.shape, sequence.parameters[some]).vertices)
+        parameters = sequence.parameters[some]
+        turn = axis_angle_to_matrix(parameters.rotation) @ axis_angle_to_matrix(parameters.neck)
+        points = embedding.points(head, head(sequence.shape, parameters).vertices) + habit @ turn.transpose(1, 2)
         seen = sequence.landmarks[some]
         unit = (seen[:, OUTER_EYE_CORNERS[0]] - seen[:, OUTER_EYE_CORNERS[1]]).norm(dim=1)
         errors.append((sequence.camera[some].project(points) - seen).norm(dim=-1) / unit[:, None] * 100)

@@ -341,6 +341,7 @@ def test_a_run_interrupted_in_every_stage_ends_as_an_uninterrupted_one(
     assert names[0] == names[1]
 
 
+@pytest.mark.slow
 def test_a_tracked_run_without_its_overlay_gets_it_on_resume(source, settings, tmp_path, monkeypatch, small_sequence):
     """Killed between the sequence and its overlay: nothing is tracked again."""
     run = Run.start(tmp_path / "run", settings, {}, resume=False)

@@ -116,6 +116,7 @@ def track(source, folder, settings):
         pipeline.track(source, run, settings, device=CPU)
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(900)  # as above
 def test_killed_again_and_again_a_refinement_ends_with_the_same_sequence(source, settings, tmp_path):
     undisturbed, run, log = Run(tmp_path / "undisturbed"), Run(tmp_path / "run"), tmp_path / "log"

@@ -105,6 +105,7 @@ def test_damaged_truth_is_refused(head: HeadModel, tmp_path: Path, damage: str) 
         load_truth(path)
 
 
+@pytest.mark.slow
 def test_an_open_shutter_blurs_what_moves_and_nothing_else(head: HeadModel) -> None:
     """The picture is the mean light of the instants around its own, which the truth stays true to."""
     sharp = make_performance(head, frames=12, size=96, seed=1)

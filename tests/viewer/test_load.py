@@ -101,7 +101,7 @@ def test_every_browser_of_many_gets_pictures_and_leaves_nothing_behind(viewer):
     assert len(clients) == BROWSERS
     wait_until(lambda: not viewer._clients and not viewer.guard.connections)
     wait_until(lambda: open_handles() <= handles)
-    assert threading.active_count() == threads
+    assert threading.active_count() <= threads
     assert viewer._server.get_clients() == {}
     assert viewer._server._websock_server._client_state_from_id == {}
     viewer._wake.set()  # the loop lets go of the last one it drew for
