@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import io
 import os
 import pickle
 import random
@@ -14,11 +15,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import scipy.sparse as sp
+import torch
 
 from made_up_flame import chumpy_look_alikes, installed
 from stavatar.errors import InputError
 from stavatar.head import array_pickle
-from stavatar.head.array_pickle import read_array_pickle
+from stavatar.head.array_pickle import numpy_stand_ins, read_array_pickle, unfold
 
 
 @pytest.fixture
@@ -352,3 +354,27 @@ def test_cut_and_damaged_files_end_in_a_sentence(read):
                     read(bytes(broken))
                 except InputError as error:
                     assert len(str(error)) < 500
+
+
+def of_torch(content):
+    """What torch's restricted reader makes of a file with stand-ins for numpy's names."""
+    stored = io.BytesIO()
+    torch.save(content, stored)
+    stored.seek(0)
+    with torch.serialization.safe_globals(numpy_stand_ins()):
+        return torch.load(stored, weights_only=True)
+
+
+def test_torch_fills_our_stand_ins_and_not_numpys_classes():
+    array = np.arange(6, dtype=np.float32).reshape(2, 3)
+    read = of_torch({"a": [array, (array[::-1].copy(order="F"), "text")]})
+    assert not isinstance(read["a"][0], np.ndarray)
+    first, (second, text) = unfold(read)["a"]
+    np.testing.assert_array_equal(first, array)
+    np.testing.assert_array_equal(second, array[::-1])
+    assert text == "text" and first.dtype == np.float32
+
+
+def test_objects_in_an_array_of_torch_are_refused():
+    with pytest.raises(ValueError, match="holds objects and not numbers"):
+        unfold(of_torch({"a": np.array([1, "x"], dtype=object)}))

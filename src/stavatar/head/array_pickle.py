@@ -319,6 +319,41 @@ def read_array_pickle(path: Path) -> dict[str, np.ndarray]:
     return arrays
 
 
+def numpy_stand_ins() -> list[tuple[Any, str]]:
+    """What is to be made of numpy's names, for other readers of pickles that let their callers say so, as torch's does.
+
+    numpy's own classes believe what a pickle has them filled with, and a hostile one ends the process.
+    """
+    cores = [f"{core}.multiarray._reconstruct" for core in ("numpy.core", "numpy._core")]
+    return [(_Array, "numpy.ndarray"), (_Dtype, "numpy.dtype"), *((_empty_array, name) for name in cores)]
+
+
+def unfold(value: Any) -> Any:
+    """What was read with :func:`numpy_stand_ins`, with arrays in the place of what stood in for them.
+
+    Raises:
+        ValueError: something is no complete array, or dictionaries and lists lie too deep in each other.
+    """
+    return _unfolded(value, MOST_NESTING, _Budget())
+
+
+def _unfolded(value: Any, depth: int, budget: _Budget) -> Any:
+    try:
+        if depth == 0:
+            raise _Refused("is nested too deep")
+        if isinstance(value, _Array):
+            return _array(value, budget)
+    except _Refused as refused:
+        raise ValueError(f"an array {refused}") from refused
+    if isinstance(value, _Held):
+        raise ValueError("something is not a complete array")
+    if isinstance(value, dict):
+        return {key: _unfolded(item, depth - 1, budget) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(_unfolded(item, depth - 1, budget) for item in value)
+    return value
+
+
 def _value(held: Any, depth: int, budget: _Budget) -> np.ndarray:
     """The array that something held stands for."""
     if depth == 0:

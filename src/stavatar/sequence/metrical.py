@@ -9,8 +9,9 @@ motion of the head is in the camera. World space is FLAME's, metres. ``flame`` h
 coefficients of FLAME 2020, and jaw and eyes as 6 numbers for each joint: the first two rows of its rotation matrix. The
 weights of the eyelids belong to two vertex fields that FLAME does not have; they are left out.
 
-A ``.frame`` is a torch file, that is a pickle. It is read by torch's restricted reader with an allow-list of numpy's
-arrays: a file that asks for anything else is refused with the name of what it asks for, and nothing of it is run.
+A ``.frame`` is a torch file, that is a pickle. It is read by torch's restricted reader, with something inert of ours
+for numpy's arrays (``head/array_pickle.py``), as numpy's own can be filled with what ends the process. A file that asks
+for anything else is refused with the name of what it asks for, and nothing of it is run.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from torch import Tensor
 
 from stavatar.errors import InputError, reason
 from stavatar.files import require_file
+from stavatar.head.array_pickle import numpy_stand_ins, unfold
 from stavatar.head.parameters import HeadParameters
 from stavatar.progress import stage
 from stavatar.rotations import matrix_to_axis_angle
@@ -40,15 +42,6 @@ MOST_BYTES = 32 << 20
 """Of one checkpoint, unpacked; the tracker's have some kilobytes."""
 MOST_PICKLED = 128 << 10
 """Of its pickle: one can ask for thousands of copies of what it holds, and even these then fit into memory."""
-
-_reconstruct = np.empty(0).__reduce__()[0]  # makes the empty array that a pickled one is filled into
-_ALLOWED: list[Any] = [
-    np.ndarray,
-    np.dtype,
-    (_reconstruct, "numpy.core.multiarray._reconstruct"),
-    (_reconstruct, "numpy._core.multiarray._reconstruct"),
-    *(type(np.dtype(name)) for name in ("float32", "float64", "int32", "int64", "uint8", "bool")),
-]
 
 
 def recognise(folder: DataFolder) -> bool:
@@ -168,8 +161,8 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
                 raise InputError(
                     f"{path} holds a pickle of more than {MOST_PICKLED >> 10} KiB, which no checkpoint has"
                 )
-        with torch.serialization.safe_globals(_ALLOWED):
-            content = torch.load(path, map_location="cpu", weights_only=True)
+        with torch.serialization.safe_globals(numpy_stand_ins()):
+            content = unfold(torch.load(path, map_location="cpu", weights_only=True))
     except InputError:
         raise
     except Exception as error:  # a damaged file can make the reader fail in any way
