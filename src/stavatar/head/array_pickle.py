@@ -319,8 +319,8 @@ def read_array_pickle(path: Path) -> dict[str, np.ndarray]:
     return arrays
 
 
-def numpy_stand_ins() -> list[tuple[Any, str]]:
-    """What is to be made of numpy's names, for other readers of pickles that let their callers say so, as torch's does.
+def numpy_stand_ins() -> list[Any]:
+    """Pairs of what is to be made and of which of numpy's names, for other readers of pickles that ask, as torch's does.
 
     numpy's own classes believe what a pickle has them filled with, and a hostile one ends the process.
     """
