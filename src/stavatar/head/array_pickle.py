@@ -320,7 +320,7 @@ def read_array_pickle(path: Path) -> dict[str, np.ndarray]:
 
 
 def numpy_stand_ins() -> list[Any]:
-    """Pairs of what is to be made and of which of numpy's names, for other readers of pickles that ask, as torch's does.
+    """Pairs of what is to be made and of which of numpy's names, for readers of pickles that ask, as torch's does.
 
     numpy's own classes believe what a pickle has them filled with, and a hostile one ends the process.
     """
