@@ -24,7 +24,7 @@ from stavatar.avatar.canvas import make_canvas
 from stavatar.avatar.encoding import frequencies
 from stavatar.avatar.network import REACH, FreeFeatures, OffsetNetwork, ReferenceEncoder
 from stavatar.avatar.network_gpu import HALF, Folded, encode_reference, fold
-from stavatar.avatar.offsets import WIDTHS, Offsets
+from stavatar.avatar.offsets import split_offsets
 from stavatar.camera import Camera
 from stavatar.gpu.convolution import convolve, rectify
 from stavatar.head import HeadParameters, PosedHead
@@ -53,10 +53,7 @@ class Inference:
     def pose(self, parameters: HeadParameters, *, soft: bool) -> PosedGaussians:
         """What the avatar gives for B frames on its device."""
         bound = self._bind(parameters, soft)
-        offsets = None
-        if bound.offsets is not None:
-            position, scale, rotation, color, opacity = bound.offsets.transpose(1, 2).split(WIDTHS, -1)
-            offsets = Offsets(position, scale, rotation, color, opacity[..., 0])
+        offsets = None if bound.offsets is None else split_offsets(bound.offsets.transpose(1, 2))
         rest = self._avatar.gaussians.sh_rest.expand(len(parameters), -1, -1, -1)
         sh = torch.cat([bound.direct, rest], 2)
         return PosedGaussians(bound.means, bound.quaternions, bound.scales, bound.opacities, sh, bound.mesh, offsets)
