@@ -4,10 +4,10 @@ import dataclasses
 
 import pytest
 import torch
+from random_network import random_network, relative_error
 
 from stavatar import config
 from stavatar.avatar import network_cpu
-from stavatar.avatar.network import OffsetNetwork
 
 SIZE = 40
 INSIDE = (..., slice(1, -1), slice(1, -1))  # the outermost texels are never read, and conditions count there as inside
@@ -20,20 +20,8 @@ def network(request):
     masks = torch.zeros(4, SIZE, SIZE)
     # One touches the map's border, where its window has no margin; one has the whole width.
     masks[0, 1:20, 5:30], masks[1, 22:30, 10:20], masks[2, 20:39, 1:39], masks[3, 2:12, 8:36] = 0.7, 1.0, 0.5, 1.0
-    generator = torch.Generator().manual_seed(0)
-    network = OffsetNetwork(
-        dataclasses.replace(config.preset("cpu").network, uv_size=SIZE, **({"encoder": "unet"} | settings)),
-        expressions=10,
-        image=torch.rand(3, SIZE, SIZE, generator=generator),
-        positions=2 * torch.rand(3, SIZE, SIZE, generator=generator) - 1,
-        masks=masks,
-        generator=generator,
-    )
-    torch.nn.init.normal_(network.fuse_last.weight, 0, 0.3, generator=generator)
-    for parameter in network.parameters():
-        if parameter.dim() == 1:
-            torch.nn.init.normal_(parameter, 0, 0.1, generator=generator)
-    return network
+    settings = dataclasses.replace(config.preset("cpu").network, uv_size=SIZE, **({"encoder": "unet"} | settings))
+    return random_network(settings, masks)
 
 
 def inputs():
@@ -42,10 +30,6 @@ def inputs():
     values = [torch.randn(*shape, generator=generator) for shape in shapes]
     values[0] *= 0.1
     return [value.requires_grad_() for value in values]
-
-
-def relative_error(value, truth):
-    return float((value - truth).norm() / truth.norm())
 
 
 def test_values_and_gradients_are_those_of_the_plain_way(network):

@@ -4,10 +4,10 @@ import dataclasses
 
 import pytest
 import torch
+from random_network import random_network, relative_error
 
 from stavatar import config
 from stavatar.avatar import network_gpu
-from stavatar.avatar.network import OffsetNetwork
 from stavatar.gpu import has_kernels
 
 pytestmark = [
@@ -25,20 +25,8 @@ def network(request):
     settings |= {"local_branch": False} if request.param == "global only" else {}
     masks = torch.zeros(4, SIZE, SIZE)
     masks[0, 10:20, 5:50], masks[1, 22:40, 20:30], masks[2, 38:50, 10:40], masks[3, 2:12, 8:56] = 0.7, 1.0, 0.5, 1.0
-    generator = torch.Generator().manual_seed(0)
-    network = OffsetNetwork(
-        dataclasses.replace(config.preset("gpu").network, uv_size=SIZE, width=0.25, **settings),
-        expressions=10,
-        image=torch.rand(3, SIZE, SIZE, generator=generator),
-        positions=2 * torch.rand(3, SIZE, SIZE, generator=generator) - 1,
-        masks=masks,
-        generator=generator,
-    )
-    torch.nn.init.normal_(network.fuse_last.weight, 0, 0.3, generator=generator)
-    for parameter in network.parameters():
-        if parameter.dim() == 1:
-            torch.nn.init.normal_(parameter, 0, 0.1, generator=generator)
-    return network.cuda().to(memory_format=torch.channels_last)
+    settings = dataclasses.replace(config.preset("gpu").network, uv_size=SIZE, width=0.25, **settings)
+    return random_network(settings, masks).cuda().to(memory_format=torch.channels_last)
 
 
 def inputs():
@@ -47,10 +35,6 @@ def inputs():
     values = [torch.randn(*shape, generator=generator).cuda() for shape in shapes]
     values[0] *= 0.1
     return [value.requires_grad_() for value in values]
-
-
-def relative_error(value, truth):
-    return float((value - truth).norm() / truth.norm())
 
 
 def test_values_and_gradients_are_those_of_the_plain_way(network, monkeypatch):
