@@ -26,22 +26,25 @@ ALLOWED: dict[str, set[str]] = {
     "interruption": set(),
     "config": {"errors", "files"},
     "assets": {"errors", "files", "progress"},
-    "mesh": {"camera"},
+    "jit": set(),
+    "mesh": {"camera", "jit"},
     "gpu": set(),
     # what is posed, what is drawn, what was seen
     "head": {"arrays", "assets", "errors", "files", "rotations"},
-    "splat": {"camera", "errors", "rotations"},
+    "splat": {"camera", "errors", "jit", "rotations"},
     "sequence": {"arrays", "camera", "errors", "files", "head", "locks", "progress", "rotations"},
     # video in, sequence out
     "capture": {"assets", "containers", "errors", "files", "head", "progress"},
-    "synth": {"camera", "containers", "errors", "files", "head", "mesh", "progress", "rotations", "sequence"},
+    "synth": {
+        *("camera", "containers", "errors", "files", "head", "jit", "mesh", "progress", "rotations", "sequence"),
+    },
     "embedding": {"assets", "camera", "errors", "files", "head", "mesh", "synth"},
     "tracking": {"block_solver", "camera", "capture", "errors", "head", "progress", "rotations", "sequence"},
     # sequence in, avatar out
-    "avatar": {"camera", "config", "errors", "files", "gpu", "head", "mesh", "rotations", "splat"},
+    "avatar": {"camera", "config", "errors", "files", "gpu", "head", "jit", "mesh", "rotations", "splat"},
     "density": {"avatar", "config", "head", "rotations", "splat"},
     "alignment": {"avatar", "block_solver", "camera", "head", "progress", "sequence", "splat"},
-    "similarity": {"splat"},
+    "similarity": {"jit"},
     # The losses stand below evaluation, whose SSIM they define, though they lie in training's folder.
     "training.losses": {"gpu", "similarity"},
     "evaluation": {

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from stavatar.camera import Camera
+from stavatar.jit import threads
 
 BAND = 16
 """Rows in a band."""
@@ -70,17 +71,18 @@ def rasterize_mesh(
     if out is None:
         size = (camera.height, camera.width)
         out = Fragments(torch.empty(size, dtype=torch.int32), torch.empty(*size, 3), torch.empty(size))
-    _rasterize(
-        points.double().numpy(),
-        np.ascontiguousarray(faces.cpu().numpy(), dtype=np.int64),
-        camera.focal[0].double().numpy(),
-        camera.center[0].double().numpy(),
-        cull_back_faces,
-        near,
-        out.face.numpy(),
-        out.barycentric.numpy(),
-        out.depth.numpy(),
-    )
+    with threads():
+        _rasterize(
+            points.double().numpy(),
+            np.ascontiguousarray(faces.cpu().numpy(), dtype=np.int64),
+            camera.focal[0].double().numpy(),
+            camera.center[0].double().numpy(),
+            cull_back_faces,
+            near,
+            out.face.numpy(),
+            out.barycentric.numpy(),
+            out.depth.numpy(),
+        )
     return out
 
 
@@ -90,7 +92,8 @@ def interpolate(fragments: Fragments, attributes: Tensor) -> Tensor:
     For attributes of vertices pass ``values[faces]``; for texture coordinates ``uv[uv_faces]``.
     """
     corners = np.ascontiguousarray(attributes.detach().cpu().numpy(), dtype=np.float32)
-    return torch.from_numpy(_interpolate(fragments.face.numpy(), fragments.barycentric.numpy(), corners))
+    with threads():
+        return torch.from_numpy(_interpolate(fragments.face.numpy(), fragments.barycentric.numpy(), corners))
 
 
 @numba.njit(cache=True)

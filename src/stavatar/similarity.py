@@ -18,7 +18,7 @@ import torch
 from numba import prange
 from torch import Tensor
 
-from stavatar.splat._jit import kernel, threads
+from stavatar.jit import fma, kernel, threads
 
 _f = np.float32
 _u = np.uint64  # of an index: only so does the compiler know that none is counted from the end
@@ -44,7 +44,7 @@ def _blur_rows(rows, window, channels, results):  # type: ignore[no-untyped-def]
             weight, before, after = window[k], rows[part, left : left + length], rows[part, right : right + length]
             for i in range(length):
                 x = _u(i)
-                result[x] += weight * (before[x] + after[x])
+                result[x] = fma(weight, before[x] + after[x], result[x])
 
 
 @kernel(parallel=True)
@@ -65,11 +65,11 @@ def _compare(a, b, window, channels, c1, c2, similarity, by_mean, by_square, by_
             for i in range(length):
                 x = _u(i)
                 a0, a1, b0, b1 = upper_a[x], lower_a[x], upper_b[x], lower_b[x]
-                mean_a[x] += weight * (a0 + a1)
-                mean_b[x] += weight * (b0 + b1)
-                square_a[x] += weight * (a0 * a0 + a1 * a1)
-                square_b[x] += weight * (b0 * b0 + b1 * b1)
-                product[x] += weight * (a0 * b0 + a1 * b1)
+                mean_a[x] = fma(weight, a0 + a1, mean_a[x])
+                mean_b[x] = fma(weight, b0 + b1, mean_b[x])
+                square_a[x] = fma(weight, fma(a0, a0, a1 * a1), square_a[x])
+                square_b[x] = fma(weight, fma(b0, b0, b1 * b1), square_b[x])
+                product[x] = fma(weight, fma(a0, b0, a1 * b1), product[x])
         _blur_rows(down, window, channels, both)
         mean_a, mean_b, square_a, square_b, product = both[0], both[1], both[2], both[3], both[4]
         result, to_mean = similarity[frame, y], by_mean[frame, y]
@@ -106,9 +106,9 @@ def _compare_backward(a, b, window, channels, gradient, by_mean, by_square, by_p
             for i in range(length):
                 x = _u(i)
                 value = weight * row[x]
-                mean[x] += value * row_mean[x]
-                square[x] += value * row_square[x]
-                product[x] += value * row_product[x]
+                mean[x] = fma(value, row_mean[x], mean[x])
+                square[x] = fma(value, row_square[x], square[x])
+                product[x] = fma(value, row_product[x], product[x])
         _blur_rows(down, window, channels, both)
         mean, square, product = both[0], both[1], both[2]
         result, row_a, row_b = to_a[frame, y], a[frame, y], b[frame, y]

@@ -7,6 +7,8 @@ import dataclasses
 import json
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 
@@ -15,6 +17,7 @@ import torch
 from safetensors import safe_open
 from victims import Moment, command, content, rubbish, start, until_its_end
 
+from same_bits import assert_same_bits
 from stavatar import config, interruption, pipeline
 from stavatar.ablation import worker
 from stavatar.avatar.storage import TENSORS, load_avatar
@@ -57,7 +60,7 @@ def train(source, folder, settings):
 
 @pytest.fixture(scope="module")
 def uninterrupted(source, settings, tmp_path_factory):
-    # In a process of its own as well: with another number of threads, sums are rounded elsewhere.
+    # In a process of its own, as the others are: with another number of threads, sums would be rounded elsewhere.
     folder = tmp_path_factory.mktemp("runs")
     assert until_its_end(train, source, folder / "run", settings, log=folder / "log") == 0
     return Run(folder / "run")
@@ -98,7 +101,7 @@ def test_killed_again_and_again_a_run_ends_with_the_same_avatar(uninterrupted, s
     assert rubbish(run.folder), "locks and unfinished files were left behind"
     assert until_its_end(train, source, run.folder, settings, log=log) == 0, log.read_text()
 
-    assert (run.avatar / TENSORS).read_bytes() == (uninterrupted.avatar / TENSORS).read_bytes()
+    assert_same_bits(run.avatar / TENSORS, uninterrupted.avatar / TENSORS)
     assert rubbish(run.folder) == []
     names = [sorted(path.name for path in each.folder.iterdir()) for each in (run, uninterrupted)]
     assert names[0] == names[1]
@@ -161,8 +164,19 @@ def test_asked_to_end_a_command_finishes_its_step_and_says_how_to_go_on(
     assert f"go on with: stavatar train {source} -o {run.folder} --resume" in log.read_text()
     assert "Traceback" not in log.read_text() and rubbish(run.folder) == []
 
-    train(source, run.folder, patient)
-    assert (run.avatar / TENSORS).read_bytes() == (uninterrupted.avatar / TENSORS).read_bytes()
+    assert until_its_end(train, source, run.folder, patient, log=log) == 0, log.read_text()
+    assert_same_bits(run.avatar / TENSORS, uninterrupted.avatar / TENSORS)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)  # two minutes, in which all kernels are compiled
+def test_a_run_that_compiles_its_kernels_ends_as_one_that_finds_them_compiled(source, settings, tmp_path):
+    """As the first run after an installation does, which may be killed and go on."""
+    for name in ("compiled", "found"):
+        words = ["train", source, "-o", tmp_path / name, *options(settings)]
+        environment = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path / "cache")}
+        subprocess.run([sys.executable, "-m", "stavatar", *map(str, words)], check=True, env=environment)
+    assert_same_bits(*(Run(tmp_path / name).avatar / TENSORS for name in ("compiled", "found")))
 
 
 def options(settings):

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-
 import pytest
 import torch
 from splat_scenes import cameras, draw_and_differentiate, random_scene, relative_error
 from torch import Tensor
 
 from stavatar.camera import Camera
+from stavatar.jit import threads
 from stavatar.splat import rasterize
-from stavatar.splat._jit import kernel, threads
 
 BACKGROUND = torch.tensor([0.2, 0.5, 1.0])
 
@@ -215,23 +212,6 @@ def test_result_does_not_depend_on_the_number_of_threads() -> None:
     assert torch.equal(first.blending_weights, second.blending_weights)
     for name, gradient in first_gradients.items():
         assert torch.equal(gradient, second_gradients[name]), name
-
-
-def test_starting_the_kernels_leaves_torch_its_threads() -> None:
-    code = (
-        "import torch; torch.set_num_threads(1)\n"
-        "from stavatar.splat._jit import threads\n"
-        "with threads() as count: assert count == 1\n"
-        "assert torch.get_num_threads() == 1, torch.get_num_threads()\n"
-    )
-    subprocess.run([sys.executable, "-c", code], check=True)
-
-
-def test_a_kernel_that_cannot_be_cached_is_compiled_all_the_same() -> None:
-    """Numba refuses to cache a function without a source file just as where no folder can be written."""
-    space: dict = {}
-    exec("def double(x):\n    return 2 * x", space)
-    assert kernel()(space["double"])(4) == 8
 
 
 def test_many_extra_channels_are_blended_as_few_are() -> None:

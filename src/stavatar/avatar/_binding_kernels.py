@@ -17,7 +17,7 @@ import math
 import numpy as np
 from numba import prange
 
-from stavatar.splat._jit import kernel
+from stavatar.jit import kernel
 
 _LEAST = 1e-9  # metres: length of an edge, and height over it
 _SMALL = 1e-6  # squared angle below which sine and cosine come from their series

@@ -11,7 +11,7 @@ import math
 import numpy as np
 from numba import prange
 
-from stavatar.splat._jit import kernel
+from stavatar.jit import kernel
 
 _f = np.float32
 

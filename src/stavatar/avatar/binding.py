@@ -92,7 +92,7 @@ class _Binding(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, faces: Tensor, face: Tensor, soft: bool, in_face: bool, *inputs: Tensor) -> Placed:
         from stavatar.avatar import _binding_kernels as kernels  # compiled on CPUs only
-        from stavatar.splat._jit import threads
+        from stavatar.jit import threads
 
         vertices, position, log_scale, quaternion, *offsets = (_array(tensor) for tensor in inputs)
         batch, count = len(vertices), len(position)
@@ -115,7 +115,7 @@ class _Binding(torch.autograd.Function):
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Any, ...]:
         from stavatar.avatar import _binding_kernels as kernels
-        from stavatar.splat._jit import threads
+        from stavatar.jit import threads
 
         faces, face, *inputs = (_array(tensor) for tensor in ctx.saved_tensors)
         vertices, position, log_scale, quaternion, *offsets = inputs

@@ -81,7 +81,7 @@ class _Reading(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, maps: Tensor, uv: Tensor, position_range: float, scale_range: float) -> Tensor:
         from stavatar.avatar import _offset_kernels as kernels  # compiled on CPUs only
-        from stavatar.splat._jit import threads
+        from stavatar.jit import threads
 
         texels, points = maps.detach().permute(0, 2, 3, 1).contiguous().numpy(), uv.contiguous().numpy()
         values = np.empty((len(texels), len(points), texels.shape[-1]), np.float32)

@@ -22,7 +22,7 @@ from collections.abc import Callable
 import numpy as np
 from numba import prange
 
-from stavatar.splat._jit import kernel
+from stavatar.jit import fma, kernel
 from stavatar.splat.conventions import ALPHA_LEAST, ALPHA_MOST, TRANSMITTANCE_LEAST
 
 TILE = 16
@@ -38,11 +38,27 @@ _LEAST, _MOST, _END = _f(ALPHA_LEAST), _f(ALPHA_MOST), _f(TRANSMITTANCE_LEAST)
 def _exp_negative(x):  # type: ignore[no-untyped-def]
     """exp(-x) for 0 <= x <= 6 with a relative error below 3e-6: a Taylor polynomial of -x / 16, squared four times."""
     t = x * _f(-1 / 16)
-    p = _f(1) + t * (_f(1) + t * (_f(1 / 2) + t * (_f(1 / 6) + t * (_f(1 / 24) + t * (_f(1 / 120) + t * _f(1 / 720))))))
+    p = fma(t, _f(1 / 720), _f(1 / 120))
+    p = fma(t, p, _f(1 / 24))
+    p = fma(t, p, _f(1 / 6))
+    p = fma(t, p, _f(1 / 2))
+    p = fma(t, p, _f(1))
+    p = fma(t, p, _f(1))
     p = p * p
     p = p * p
     p = p * p
     return p * p
+
+
+@kernel(inline=True)
+def _sum_lanes(lanes, row):  # type: ignore[no-untyped-def]
+    """The sum of 16 values, which are lost: halves are added to each other, as vectors."""
+    at = _u(row * TILE)
+    for x in range(8):
+        lanes[at + _u(x)] += lanes[at + _u(8 + x)]
+    for x in range(4):
+        lanes[at + _u(x)] += lanes[at + _u(4 + x)]
+    return (lanes[at] + lanes[at + _u(2)]) + (lanes[at + _u(1)] + lanes[at + _u(3)])
 
 
 @kernel()
@@ -133,7 +149,7 @@ def _tile_blender(counted: bool) -> Callable[..., None]:
                     lane = _u(x)
                     at = base + lane
                     dx = _f(x) + offset_x
-                    sigma = constant + dx * (half_a * dx + slope)
+                    sigma = fma(dx, fma(half_a, dx, slope), constant)
                     before = scratch[at]
                     alpha = min(opacity * _exp_negative(min(sigma, _f(6))), _MOST)
                     alpha = alpha * _f((alpha >= _LEAST) & (sigma >= _f(0)))
@@ -142,9 +158,9 @@ def _tile_blender(counted: bool) -> Callable[..., None]:
                     live = after > _END
                     weight = weight if live else _f(0)
                     scratch[at] = after if live else -abs(before)
-                    scratch[at + _u(TILE)] += weight * red
-                    scratch[at + _u(2 * TILE)] += weight * green
-                    scratch[at + _u(3 * TILE)] += weight * blue
+                    scratch[at + _u(TILE)] = fma(weight, red, scratch[at + _u(TILE)])
+                    scratch[at + _u(2 * TILE)] = fma(weight, green, scratch[at + _u(2 * TILE)])
+                    scratch[at + _u(3 * TILE)] = fma(weight, blue, scratch[at + _u(3 * TILE)])
                     scratch[at + _u(4 * TILE)] = weight
                     if counted:
                         lanes[lane] += _f(weight > _f(0))
@@ -152,14 +168,15 @@ def _tile_blender(counted: bool) -> Callable[..., None]:
                 for k in range(beside):
                     value = splats[m, 9 + k]
                     for x in range(TILE):
-                        scratch[base + _u((5 + k) * TILE) + _u(x)] += scratch[base + _u(4 * TILE) + _u(x)] * value
+                        at = base + _u((5 + k) * TILE) + _u(x)
+                        scratch[at] = fma(scratch[base + _u(4 * TILE) + _u(x)], value, scratch[at])
                 if beside < more:
                     for x in range(TILE):
                         weight = scratch[base + _u(4 * TILE) + _u(x)]
                         if weight > _f(0):
                             at = _u((y * TILE + x) * more)
                             for k in range(more):
-                                wide[at + _u(k)] += weight * splats[m, _u(9) + _u(k)]
+                                wide[at + _u(k)] = fma(weight, splats[m, _u(9) + _u(k)], wide[at + _u(k)])
             if counted:
                 pixels, total = _f(0), _f(0)
                 for x in range(TILE):
@@ -238,7 +255,7 @@ def _blend_tile_backward(first, last, left, top, splats, rows, entries, more, sc
     scratch holds for each row, 16 values each: transmittance; what the Gaussians still to come add to the loss to
     first order (the scalar product of the pixel's gradient with their blended channels); the gradients of red, green
     and blue; what one unit of weight of the current Gaussian adds through alpha and the extra channels; its weight;
-    the gradient of alpha; and the gradients of `more` further channels. `lanes` is scratch of (6 + more) * 16.
+    the gradient of alpha; and the gradients of `more` further channels. `lanes` is scratch of (9 + more) * 16.
     """
     step = (8 + more) * TILE
     pixel_x, pixel_y = _f(left) + _f(0.5), _f(top) + _f(0.5)
@@ -247,7 +264,7 @@ def _blend_tile_backward(first, last, left, top, splats, rows, entries, more, sc
         mean_x, mean_y, half_a, b, half_c = splats[m, 0], splats[m, 1], splats[m, 2], splats[m, 3], splats[m, 4]
         opacity, red, green, blue = splats[m, 5], splats[m, 6], splats[m, 7], splats[m, 8]
         offset_x = pixel_x - mean_x
-        for j in range((6 + more) * TILE):
+        for j in range((9 + more) * TILE):
             lanes[_u(j)] = _f(0)
         for y in range(max(rows[m, 0] - top, 0), min(rows[m, 1] - top, TILE)):
             dy = _f(y) + pixel_y - mean_y
@@ -259,63 +276,59 @@ def _blend_tile_backward(first, last, left, top, splats, rows, entries, more, sc
                 for k in range(more):
                     value = splats[m, 9 + k]
                     for x in range(TILE):
-                        scratch[base + _u(5 * TILE) + _u(x)] += scratch[base + _u((8 + k) * TILE) + _u(x)] * value
+                        at = base + _u(5 * TILE) + _u(x)
+                        scratch[at] = fma(scratch[base + _u((8 + k) * TILE) + _u(x)], value, scratch[at])
             for x in range(TILE):
                 lane = _u(x)
                 at = base + lane
                 dx = _f(x) + offset_x
-                sigma = constant + dx * (half_a * dx + slope)
+                sigma = fma(dx, fma(half_a, dx, slope), constant)
                 before = scratch[at]
                 raw = opacity * _exp_negative(min(sigma, _f(6)))
                 alpha = min(raw, _MOST)
                 alpha = alpha * _f((alpha >= _LEAST) & (sigma >= _f(0)))
-                after = before - alpha * before
+                after = fma(-alpha, before, before)
                 live = after > _END
                 alpha = alpha if live else _f(0)
                 scratch[at] = after if live else -abs(before)
                 weight = alpha * before
                 d_red, d_green = scratch[at + _u(2 * TILE)], scratch[at + _u(3 * TILE)]
                 d_blue = scratch[at + _u(4 * TILE)]
-                value = d_red * red + d_green * green + d_blue * blue + scratch[at + _u(5 * TILE)]
-                behind = scratch[at + _u(TILE)] - weight * value
+                value = fma(d_red, red, fma(d_green, green, fma(d_blue, blue, scratch[at + _u(5 * TILE)])))
+                behind = fma(-weight, value, scratch[at + _u(TILE)])
                 scratch[at + _u(TILE)] = behind
                 scratch[at + _u(6 * TILE)] = weight
                 d_alpha = before * value - behind / (_f(1) - alpha)
                 d_sigma = -d_alpha * alpha * _f(raw <= _MOST)
                 lanes[lane] += d_sigma
-                lanes[_u(TILE) + lane] += d_sigma * dy
-                lanes[_u(2 * TILE) + lane] += d_sigma * dy_square
-                lanes[_u(3 * TILE) + lane] += weight * d_red
-                lanes[_u(4 * TILE) + lane] += weight * d_green
-                lanes[_u(5 * TILE) + lane] += weight * d_blue
+                lanes[_u(TILE) + lane] = fma(d_sigma, dy, lanes[_u(TILE) + lane])
+                lanes[_u(2 * TILE) + lane] = fma(d_sigma, dy_square, lanes[_u(2 * TILE) + lane])
+                lanes[_u(3 * TILE) + lane] = fma(weight, d_red, lanes[_u(3 * TILE) + lane])
+                lanes[_u(4 * TILE) + lane] = fma(weight, d_green, lanes[_u(4 * TILE) + lane])
+                lanes[_u(5 * TILE) + lane] = fma(weight, d_blue, lanes[_u(5 * TILE) + lane])
             for k in range(more):
                 for x in range(TILE):
                     weight = scratch[base + _u(6 * TILE) + _u(x)]
-                    lanes[_u((6 + k) * TILE) + _u(x)] += weight * scratch[base + _u((8 + k) * TILE) + _u(x)]
+                    at = _u((9 + k) * TILE) + _u(x)
+                    lanes[at] = fma(weight, scratch[base + _u((8 + k) * TILE) + _u(x)], lanes[at])
         # moments of d_sigma: 1, x, x², y, xy, y²
-        s, sx, sxx, sy, sxy, syy = _f(0), _f(0), _f(0), _f(0), _f(0), _f(0)
-        d_red, d_green, d_blue = _f(0), _f(0), _f(0)
         for x in range(TILE):
             lane = _u(x)
             dx = _f(x) + offset_x
-            d_sigma, d_sigma_y = lanes[lane], lanes[_u(TILE) + lane]
-            s += d_sigma
-            sx += d_sigma * dx
-            sxx += d_sigma * dx * dx
-            sy += d_sigma_y
-            sxy += d_sigma_y * dx
-            syy += lanes[_u(2 * TILE) + lane]
-            d_red += lanes[_u(3 * TILE) + lane]
-            d_green += lanes[_u(4 * TILE) + lane]
-            d_blue += lanes[_u(5 * TILE) + lane]
-        slot_sums[slot, 0], slot_sums[slot, 1], slot_sums[slot, 2] = s, sx, sxx
-        slot_sums[slot, 3], slot_sums[slot, 4], slot_sums[slot, 5] = sy, sxy, syy
-        slot_sums[slot, 6], slot_sums[slot, 7], slot_sums[slot, 8] = d_red, d_green, d_blue
+            d_sigma_x = lanes[lane] * dx
+            lanes[_u(6 * TILE) + lane] = d_sigma_x
+            lanes[_u(7 * TILE) + lane] = d_sigma_x * dx
+            lanes[_u(8 * TILE) + lane] = lanes[_u(TILE) + lane] * dx
+        slot_sums[slot, 0] = _sum_lanes(lanes, 0)
+        slot_sums[slot, 1] = _sum_lanes(lanes, 6)
+        slot_sums[slot, 2] = _sum_lanes(lanes, 7)
+        slot_sums[slot, 3] = _sum_lanes(lanes, 1)
+        slot_sums[slot, 4] = _sum_lanes(lanes, 8)
+        slot_sums[slot, 5] = _sum_lanes(lanes, 2)
+        for k in range(3):
+            slot_sums[slot, 6 + k] = _sum_lanes(lanes, 3 + k)
         for k in range(more):
-            total = _f(0)
-            for x in range(TILE):
-                total += lanes[_u((6 + k) * TILE) + _u(x)]
-            slot_sums[slot, 9 + k] = total
+            slot_sums[slot, 9 + k] = _sum_lanes(lanes, 9 + k)
 
 
 @kernel(parallel=True)
@@ -328,7 +341,7 @@ def blend_backward(  # type: ignore[no-untyped-def]
     step = (8 + more) * TILE
     for chunk in prange(chunks):
         scratch = np.empty(TILE * step, np.float32)
-        lanes = np.empty((6 + more) * TILE, np.float32)
+        lanes = np.empty((9 + more) * TILE, np.float32)
         for n in range(chunk, tiles.shape[0], chunks):
             t = tiles[n]
             left, top = (t % across) * TILE, (t // across) * TILE

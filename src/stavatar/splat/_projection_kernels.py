@@ -12,7 +12,7 @@ import math
 import numpy as np
 from numba import prange
 
-from stavatar.splat._jit import kernel
+from stavatar.jit import kernel
 from stavatar.splat.conventions import ALPHA_LEAST, BLUR, NEAR
 
 

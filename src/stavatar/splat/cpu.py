@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 
 from stavatar.camera import Camera
+from stavatar.jit import threads
 from stavatar.splat import _blending_kernels as blending
 from stavatar.splat import _projection_kernels as projection
-from stavatar.splat._jit import threads
 from stavatar.splat.conventions import Rasterization
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import numba
 import numpy as np
 
+from stavatar.jit import threads
+
 
 @numba.njit(cache=True)
 def _lattice(x, y, z, seed):  # type: ignore[no-untyped-def]
@@ -34,7 +36,8 @@ def _value_noise(points, seed):  # type: ignore[no-untyped-def]
 def value_noise(points: np.ndarray, wavelength: float, seed: int) -> np.ndarray:
     """Noise in [-1, 1] at `points` [..., 3]: random values on a lattice of `wavelength` metres, interpolated."""
     flat = np.ascontiguousarray(points.reshape(-1, 3) / wavelength, dtype=np.float64)
-    return _value_noise(flat, seed).reshape(points.shape[:-1])
+    with threads():
+        return _value_noise(flat, seed).reshape(points.shape[:-1])
 
 
 def fractal_noise(points: np.ndarray, wavelength: float, octaves: int, seed: int) -> np.ndarray:

@@ -10,6 +10,7 @@ import torch
 from stavatar.camera import Camera
 from stavatar.head import HeadModel, HeadParameters
 from stavatar.head.model import JOINTS
+from stavatar.jit import threads
 from stavatar.mesh import Fragments, rasterize_mesh
 from stavatar.rotations import axis_angle_to_matrix
 from stavatar.synth import _shading
@@ -160,33 +161,34 @@ class Renderer:
         out = np.empty((camera.height, camera.width, 3), np.uint8)
         coverage = np.empty((camera.height, camera.width), np.float32)
         positions, faces = vertices.numpy(), self._faces.numpy()
-        _shading.shade(
-            fragments.face.numpy(),
-            fragments.barycentric.numpy(),
-            faces,
-            self._material,
-            positions,
-            _shading.vertex_normals(positions, self._outside.numpy()),
-            self._uv,
-            self._eye_directions,
-            np.float32(self._iris_sine),
-            linear(self.subject.iris).astype(np.float32),
-            self._skin_texture,
-            self._hair_texture,
-            self._folds,
-            turn,
-            camera.position[0].numpy(),
-            _shading.LIGHTS.astype(np.float32),
-            _shading.LIGHT_COLOURS.astype(np.float32),
-            _shading.SKY.astype(np.float32),
-            _shading.GROUND.astype(np.float32),
-            _shading.GAMMA,
-            np.empty((0, 0, 3), np.float32) if background is None else background,
-            grain,
-            background is None,
-            out,
-            coverage,
-        )
+        with threads():
+            _shading.shade(
+                fragments.face.numpy(),
+                fragments.barycentric.numpy(),
+                faces,
+                self._material,
+                positions,
+                _shading.vertex_normals(positions, self._outside.numpy()),
+                self._uv,
+                self._eye_directions,
+                np.float32(self._iris_sine),
+                linear(self.subject.iris).astype(np.float32),
+                self._skin_texture,
+                self._hair_texture,
+                self._folds,
+                turn,
+                camera.position[0].numpy(),
+                _shading.LIGHTS.astype(np.float32),
+                _shading.LIGHT_COLOURS.astype(np.float32),
+                _shading.SKY.astype(np.float32),
+                _shading.GROUND.astype(np.float32),
+                _shading.GAMMA,
+                np.empty((0, 0, 3), np.float32) if background is None else background,
+                grain,
+                background is None,
+                out,
+                coverage,
+            )
         return out, coverage
 
 

@@ -1,4 +1,4 @@
-"""How the cpu backend's kernels are compiled, cached and given threads."""
+"""How Numba kernels are compiled, cached and given threads."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from typing import Any
 import numba
 import numpy as np
 import torch
+from llvmlite import ir
 from numba.core import config
-
-# Everything "fast" except the licence to assume that no value is NaN or infinite: those must stay visible.
-_FAST = {"reassoc", "nsz", "arcp", "contract", "afn"}
+from numba.core.types import Float
+from numba.extending import intrinsic
 
 
 def kernel(*, parallel: bool = False, inline: bool = False) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
@@ -22,8 +22,12 @@ def kernel(*, parallel: bool = False, inline: bool = False) -> Callable[[Callabl
     Numba keeps the machine code beside the source, or, where the installation is read-only, in the user's cache folder
     (or in NUMBA_CACHE_DIR); where none of these can be written it refuses the function, and we compile it anew in each
     process instead. Code of another CPU or another Numba is never taken from the cache.
+
+    No "fast math": Numba optimises a kernel once more for its cache than for the process that compiles it, and what may
+    be added in another order would then come to other bits. Kernels say themselves which products and sums are one
+    operation (:func:`fma`), and add up in lanes where the order is to be a vector's.
     """
-    flags: dict[str, Any] = {"parallel": parallel, "fastmath": _FAST, "error_model": "numpy", "nogil": True}
+    flags: dict[str, Any] = {"parallel": parallel, "error_model": "numpy", "nogil": True}
     if inline:
         flags["inline"] = "always"
 
@@ -34,6 +38,19 @@ def kernel(*, parallel: bool = False, inline: bool = False) -> Callable[[Callabl
             return numba.njit(**flags)(function)
 
     return compile_lazily
+
+
+def _fused(_, a, b, c):  # type: ignore[no-untyped-def]
+    def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+        kind = context.get_value_type(signature.return_type)
+        function = builder.module.declare_intrinsic("llvm.fmuladd", [kind], ir.FunctionType(kind, [kind] * 3))
+        return builder.call(function, arguments)
+
+    return (a(a, b, c), generate) if isinstance(a, Float) and a == b == c else None
+
+
+fma: Any = intrinsic(_fused)
+"""``fma(a, b, c)`` in a kernel: a * b + c, rounded once where the processor can do that, for floats of one type."""
 
 
 @kernel(parallel=True)
