@@ -354,7 +354,7 @@ def test_a_tracked_run_without_its_overlay_gets_it_on_resume(source, settings, t
 
 
 def test_a_sequence_is_refined_once(source, settings, tmp_path, monkeypatch):
-    monkeypatch.setattr(refine, "ROUNDS", ((5, 1),))
+    monkeypatch.setattr(refine, "ROUNDS", (refine.Round(5, 1, face=False),))
     out = tmp_path / "refined"
     refined = pipeline.refine_sequence(source, out, settings, device=CPU)
     written, before = read_sequence(out), read_sequence(source)

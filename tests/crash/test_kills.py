@@ -110,7 +110,7 @@ def test_killed_again_and_again_a_run_ends_with_the_same_avatar(uninterrupted, s
 
 def track(source, folder, settings):
     """A run from landmarks to its refined sequence, in two short rounds, from wherever it stands."""
-    refine.ROUNDS = ((4, 1), (3, 1))
+    refine.ROUNDS = (refine.Round(4, 1, face=False, reach=1.6), refine.Round(3, 1))
     with claimed(folder):
         run = Run.start(folder, settings, {}, resume=True)
         if not run.done("tracking"):

@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from stavatar import config
+from stavatar.alignment import Unknowns
 from stavatar.refinement import is_refined, refine, refine_tracking
-from stavatar.refinement.refine import shrink
+from stavatar.refinement.refine import Round, shrink
 from stavatar.sequence import Views, read_sequence, write_sequence
 
 TRACKING = config.preset("cpu").tracking
@@ -16,7 +17,7 @@ TRACKING = config.preset("cpu").tracking
 @pytest.fixture(scope="module")
 def refined(shaken, head):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(refine, "ROUNDS", ((150, 2), (100, 2), (100, 2)))
+        patch.setattr(refine, "ROUNDS", (Round(150, 2, face=False, reach=1.6), Round(100, 2), Round(100, 2)))
         return refine_tracking(shaken[0], head, TRACKING)
 
 
@@ -38,14 +39,14 @@ def test_frames_come_closer_to_the_truth_and_held_out_ones_too(shaken, refined, 
 def test_the_sequence_says_so_and_keeps_the_rest(shaken, refined):
     tracked, _ = shaken
     assert is_refined(refined) and not is_refined(tracked)
-    assert refined.history["tracker"] == "landmarks-1, photometric-1"
+    assert refined.history["tracker"] == "landmarks-1, photometric-2"
     assert torch.equal(refined.images, tracked.images) and torch.equal(refined.test, tracked.test)
     assert (refined.confidence <= tracked.confidence).all()
 
 
 def test_a_frame_that_shows_something_else_is_left_out(shaken, head, monkeypatch, capsys):
     tracked, _ = shaken
-    monkeypatch.setattr(refine, "ROUNDS", ((40, 1),))
+    monkeypatch.setattr(refine, "ROUNDS", (Round(40, 1, face=False),))
     images = tracked.images.clone()
     images[4] = 255 - images[4]
     found = refine_tracking(dataclasses.replace(tracked, images=images), head, TRACKING)
@@ -56,7 +57,7 @@ def test_a_frame_that_shows_something_else_is_left_out(shaken, head, monkeypatch
 
 def test_frames_whose_landmarks_were_poor_stay_where_their_pictures_are_like_the_others(shaken, head, monkeypatch):
     tracked, _ = shaken
-    monkeypatch.setattr(refine, "ROUNDS", ((10, 1),))
+    monkeypatch.setattr(refine, "ROUNDS", (Round(10, 1, face=False),))
     found = refine_tracking(dataclasses.replace(tracked, confidence=torch.full((12,), 0.1)), head, TRACKING)
     assert torch.equal(found.train, tracked.train)
     assert (found.confidence <= 0.1).all()
@@ -65,7 +66,7 @@ def test_frames_whose_landmarks_were_poor_stay_where_their_pictures_are_like_the
 def test_pictures_of_one_moment_keep_the_same_parameters(shaken, head, monkeypatch, tmp_path):
     """Two cameras, each of which sees other noise: the sequence can be written, and says of each moment one thing."""
     tracked, _ = shaken
-    monkeypatch.setattr(refine, "ROUNDS", ((20, 1), (10, 1)))
+    monkeypatch.setattr(refine, "ROUNDS", (Round(20, 1, face=False), Round(10, 1)))
     twice = torch.arange(5).repeat_interleave(2)
     noise = torch.randint(0, 40, (10, *tracked.images.shape[1:]), generator=torch.Generator().manual_seed(0))
     two = dataclasses.replace(
@@ -87,6 +88,18 @@ def test_pictures_of_one_moment_keep_the_same_parameters(shaken, head, monkeypat
     assert not torch.equal(found.parameters.neck, two.parameters.neck)
     write_sequence(found, tmp_path / "two")
     assert torch.equal(read_sequence(tmp_path / "two").parameters.neck, found.parameters.neck)
+
+
+def test_corrections_are_taken_further_where_a_round_says_so(shaken, head, monkeypatch):
+    tracked, _ = shaken
+    unknowns = Unknowns.of(head, face=False)
+    corrections = []
+    for reach in (1.0, 1.6):
+        monkeypatch.setattr(refine, "ROUNDS", (Round(20, 1, face=False, reach=reach),))
+        found = refine_tracking(tracked, head, TRACKING)
+        corrections.append(unknowns.between(tracked.parameters, found.parameters))
+    assert corrections[0].abs().max() > 0.1
+    torch.testing.assert_close(corrections[1], 1.6 * corrections[0], rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize(("height", "width", "most"), [(45, 31, 20), (300, 1, 8)])

@@ -9,11 +9,12 @@ from stavatar import config
 from stavatar.errors import InputError
 from stavatar.refinement import Keep, refine, refine_tracking
 from stavatar.refinement.checkpoint import NAME, fingerprint
+from stavatar.refinement.refine import Round
 from stavatar.training import checkpoint
 from stavatar.training.trainer import Trainer
 
 TRACKING = config.preset("cpu").tracking
-ROUNDS = ((4, 2), (3, 1))
+ROUNDS = (Round(4, 2, face=False, reach=1.6), Round(3, 1))
 SAVED = [*["fit"] * 4, *["align"] * 3, "round", *["fit"] * 3, *["align"] * 2, "round"]
 """What each checkpoint comes after, where one is written at every opportunity."""
 

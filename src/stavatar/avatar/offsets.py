@@ -86,9 +86,10 @@ class _Reading(torch.autograd.Function):
         texels, points = maps.detach().permute(0, 2, 3, 1).contiguous().numpy(), uv.contiguous().numpy()
         values = np.empty((len(texels), len(points), texels.shape[-1]), np.float32)
         slopes = np.empty_like(values)
-        with threads():
+        ranges = _ranges(position_range, kernels.LANES)
+        with threads() as chunks:
             for frame in range(len(texels)):
-                kernels.read(texels[frame], points, _ranges(position_range), scale_range, values[frame], slopes[frame])
+                kernels.read(texels[frame], points, ranges, scale_range, chunks, values[frame], slopes[frame])
         ctx.points, ctx.slopes, ctx.shape = points, slopes, texels.shape
         return torch.from_numpy(values)
 
@@ -104,7 +105,7 @@ class _Reading(torch.autograd.Function):
 
 
 @cache
-def _ranges(position_range: float) -> np.ndarray:
-    """[13] what each channel is bounded by; negative for scales, which are bounded otherwise."""
+def _ranges(position_range: float, length: int) -> np.ndarray:
+    """What each of the 13 channels is bounded by, negative for scales, which are bounded otherwise; then zeros."""
     ranges = position_range, -1.0, _ROTATION_RANGE, _COLOR_RANGE, _OPACITY_RANGE
-    return np.repeat(ranges, WIDTHS)
+    return np.pad(np.repeat(ranges, WIDTHS), (0, length - sum(WIDTHS)))

@@ -3,12 +3,18 @@
 A likeness of the subject, Gaussians bound hard to the head and nothing else, is fitted to the training frames, and then
 all frames are aligned to it, by turns: what is sharp in the likeness tells poses, and better poses make it sharper.
 Held-out frames are aligned like all others, as trackers of this field do, but the likeness never sees them.
+
+Where the head's relief is wrong, wrong poses suit it: a likeness that was fitted to them shows so little of their error
+that a round takes only a tenth of it away. Three things hurry that: many short rounds; Gaussians that hardly leave the
+head's surface, since a relief that is learnt from wrong poses confirms them; and corrections taken further than the
+alignment says (over-relaxation), by all rounds but the last.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -31,12 +37,36 @@ from stavatar.refinement.checkpoint import Keep, State, fingerprint, kept
 from stavatar.sequence import Sequence
 from stavatar.training.trainer import Trainer
 
-TRACKER = "photometric-1"
+TRACKER = "photometric-2"
 """Goes into ``Sequence.history`` behind the landmark tracker's name; raised when results change."""
 
-ROUNDS = ((300, 2), (200, 2), (200, 1))
-"""Steps of fitting the likeness, and Gauss-Newton steps of all frames after it. The first round moves poses only: while
-they are off, a face would pull a wrong expression to make up for it."""
+
+class Round(NamedTuple):
+    """Fitting the likeness, and aligning all frames to it.
+
+    Attributes:
+        steps: of fitting the likeness.
+        iterations: Gauss-Newton steps of all frames.
+        face: adjust expression, jaw and gaze as well, not poses only.
+        reach: corrections are taken so many times as far as the alignment says.
+    """
+
+    steps: int
+    iterations: int
+    face: bool = True
+    reach: float = 1.0
+
+
+ROUNDS = (
+    # Poses only at first: while they are off, a face would pull a wrong expression to make up for it.
+    Round(200, 2, face=False, reach=1.6),
+    *(Round(100, 1, face=False, reach=1.6),) * 3,
+    Round(200, 2, reach=1.6),
+    Round(200, 1),
+)
+
+POSITION_RATE = 0.1
+"""Of the learning rate that Gaussians' places have in a training."""
 
 DOUBTED, LEAST_CONFIDENCE = 3.0, 0.2
 """A frame whose picture differs by so many times the clip's median is trusted by half; frames whose pictures are
@@ -72,7 +102,7 @@ def refine_tracking(
         InputError: what was kept is damaged, or cannot be written.
     """
     small = shrink(sequence, config.size)
-    likeness = Trainer(small, head, _likeness_config(sum(steps for steps, _ in ROUNDS)), device=device)
+    likeness = Trainer(small, head, _likeness_config(sum(each.steps for each in ROUNDS)), device=device)
     state = State(likeness, sequence.parameters.to(likeness.device), torch.empty(0))
     with kept(state, keep, fingerprint(small, config, TRACKER, ROUNDS)) as save_when_due:
         for number in range(state.rounds + 1, len(ROUNDS) + 1):
@@ -91,8 +121,8 @@ def refine_tracking(
 
 def _fit(state: State, number: int, save_when_due: Callable[[], None]) -> None:
     """The steps of fitting the likeness up to the end of those of a round."""
-    likeness, steps = state.likeness, ROUNDS[number - 1][0]
-    end = sum(steps for steps, _ in ROUNDS[:number])
+    likeness, steps = state.likeness, ROUNDS[number - 1].steps
+    end = sum(each.steps for each in ROUNDS[:number])
     with stage(f"likeness {number} of {len(ROUNDS)}", steps) as report:
         report(likeness.step - (end - steps))
         while likeness.step < end:
@@ -106,14 +136,15 @@ def _align(
     state: State, number: int, small: Sequence, config: TrackingConfig, save_when_due: Callable[[], None]
 ) -> None:
     """The alignment of all frames that ends a round."""
-    likeness, iterations = state.likeness, ROUNDS[number - 1][1]
+    likeness, this = state.likeness, ROUNDS[number - 1]
+    unknowns = Unknowns.of(likeness.avatar.head, face=config.face and this.face, torso=config.torso)
     frames = torch.arange(len(small), device=likeness.device)
 
     def keep(descent: Descent) -> None:
         state.descent = descent
         save_when_due()
 
-    with stage(f"aligning frames {number} of {len(ROUNDS)}", len(frames) * (iterations + 1)) as report:
+    with stage(f"aligning frames {number} of {len(ROUNDS)}", len(frames) * (this.iterations + 1)) as report:
         if state.descent is not None:
             report(len(frames) * (state.descent.iterations + 1))
         found = align(
@@ -121,8 +152,8 @@ def _align(
             small,
             state.parameters,
             frames,
-            unknowns=Unknowns.of(likeness.avatar.head, face=config.face and number > 1, torso=config.torso),
-            iterations=iterations,
+            unknowns=unknowns,
+            iterations=this.iterations,
             soft=False,
             sh_degree=likeness.sh_degree,
             matte=config.matte,
@@ -131,9 +162,12 @@ def _align(
             descent=state.descent,
             keep=keep,
         )
+    reached = found.parameters
+    if this.reach != 1:
+        reached = unknowns.apply(state.parameters, this.reach * unknowns.between(state.parameters, reached))
     with held_back():
-        likeness.poses.replace(frames, found.parameters)
-        state.parameters, state.error = found.parameters, found.error.cpu()
+        likeness.poses.replace(frames, reached)
+        state.parameters, state.error = reached, found.error.cpu()
         state.rounds, state.descent = number, None
     save_when_due()
 
@@ -162,13 +196,14 @@ def shrink(sequence: Sequence, most: int) -> Sequence:
 def _likeness_config(steps: int) -> Config:
     """Hard binding, one Gaussian a face and seeds for hair and shoulders: quick to fit, and sharp enough."""
     cpu = preset("cpu")
+    rate, final_rate = (POSITION_RATE * each for each in (cpu.training.lr_position, cpu.training.lr_position_final))
     return replace(
         cpu,
         network=NetworkConfig(enabled=False),
         pose=PoseConfig(refine=False),
         schedule=ScheduleConfig(order="shuffled"),
         density=DensityConfig(control="none"),
-        training=replace(cpu.training, steps=steps, network_start=0.0),
+        training=replace(cpu.training, steps=steps, network_start=0.0, lr_position=rate, lr_position_final=final_rate),
     )
 
 

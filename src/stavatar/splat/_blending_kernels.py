@@ -50,32 +50,50 @@ def _exp_negative(x):  # type: ignore[no-untyped-def]
     return p * p
 
 
-@kernel(inline=True)
-def _sum_lanes(lanes, row):  # type: ignore[no-untyped-def]
-    """The sum of 16 values, which are lost: halves are added to each other, as vectors."""
-    at = _u(row * TILE)
-    for x in range(8):
-        lanes[at + _u(x)] += lanes[at + _u(8 + x)]
-    for x in range(4):
-        lanes[at + _u(x)] += lanes[at + _u(4 + x)]
-    return (lanes[at] + lanes[at + _u(2)]) + (lanes[at + _u(1)] + lanes[at + _u(3)])
-
-
 @kernel()
-def sort_into_tiles(order, means2d, conics, opacities, colors, extra, width, height):  # type: ignore[no-untyped-def]
-    """Lists of Gaussians per tile from the indices of the drawn ones by rising depth.
+def by_depth(depths, radii):  # type: ignore[no-untyped-def]
+    """Indices [M] of the drawn Gaussians by rising depth, equal depths by index.
 
-    Returns (splats, rows, slots, starts, entries); rows [M, 2] are the image rows that each Gaussian reaches.
+    The bits of a positive float sort like the float; they are sorted by eleven at a time, from the lowest.
+    """
+    bits = depths.view(np.uint32)
+    order, keys = np.empty(radii.shape[0], np.int32), np.empty(radii.shape[0], np.uint32)
+    places = np.zeros((3, 2048), np.int32)
+    count = 0
+    for i in range(radii.shape[0]):
+        if radii[i] > 0:
+            key = bits[i]
+            order[count], keys[count] = i, key
+            count += 1
+            for digit in range(3):
+                places[digit, (key >> np.uint32(11 * digit)) & np.uint32(2047)] += 1
+    for digit in range(3):
+        place = 0
+        for value in range(2048):
+            place, places[digit, value] = place + places[digit, value], place
+    order, keys = order[:count], keys[:count]
+    sorted_order, sorted_keys = np.empty_like(order), np.empty_like(keys)
+    for digit in range(3):
+        for m in range(count):
+            value = (keys[m] >> np.uint32(11 * digit)) & np.uint32(2047)
+            place = places[digit, value]
+            places[digit, value] = place + 1
+            sorted_order[place], sorted_keys[place] = order[m], keys[m]
+        order, sorted_order = sorted_order, order
+        keys, sorted_keys = sorted_keys, keys
+    return order
+
+
+@kernel(parallel=True)
+def lay_out(order, means2d, conics, opacities, colors, extra, width, height):  # type: ignore[no-untyped-def]
+    """What blending needs of the Gaussians in the given order: (splats, rows, box).
+
+    rows [M, 2] are the image rows that each Gaussian reaches, box [M, 4] its tiles: left, right, top, bottom.
     """
     count = order.shape[0]
-    across, down = (width + TILE - 1) // TILE, (height + TILE - 1) // TILE
     splats = np.empty((count, 9 + extra.shape[1]), np.float32)
-    rows = np.zeros((count, 2), np.int32)
-    box = np.zeros((count, 4), np.int32)
-    slots = np.empty(count + 1, np.int32)
-    starts = np.zeros(across * down + 1, np.int32)
-    total = 0
-    for m in range(count):
+    rows, box = np.zeros((count, 2), np.int32), np.zeros((count, 4), np.int32)
+    for m in prange(count):
         i = order[m]
         x, y, opacity = float(means2d[i, 0]), float(means2d[i, 1]), float(opacities[i])
         a, b, c = float(conics[i, 0]), float(conics[i, 1]), float(conics[i, 2])
@@ -86,17 +104,28 @@ def sort_into_tiles(order, means2d, conics, opacities, colors, extra, width, hei
             splats[m, 6 + k] = colors[i, k]
         for k in range(extra.shape[1]):
             splats[m, 9 + k] = extra[i, k]
-        slots[m] = total
         # pixels whose centre lies in the box around the ellipse alpha = ALPHA_LEAST, one thousandth of a pixel wider
         reach = 2.0 * math.log(max(opacity / ALPHA_LEAST, 1.0)) / (a * c - b * b)
         rx, ry = math.sqrt(reach * c) + 1e-3, math.sqrt(reach * a) + 1e-3
         x0, x1 = int(max(0.0, math.ceil(x - rx - 0.5))), int(min(float(width), math.floor(x + rx - 0.5) + 1.0))
         y0, y1 = int(max(0.0, math.ceil(y - ry - 0.5))), int(min(float(height), math.floor(y + ry - 0.5) + 1.0))
-        if x0 >= x1 or y0 >= y1:
-            continue
-        rows[m, 0], rows[m, 1] = y0, y1
-        left, right, top, bottom = x0 // TILE, (x1 - 1) // TILE + 1, y0 // TILE, (y1 - 1) // TILE + 1
-        box[m, 0], box[m, 1], box[m, 2], box[m, 3] = left, right, top, bottom
+        if x0 < x1 and y0 < y1:
+            rows[m, 0], rows[m, 1] = y0, y1
+            box[m, 0], box[m, 1] = x0 // TILE, (x1 - 1) // TILE + 1
+            box[m, 2], box[m, 3] = y0 // TILE, (y1 - 1) // TILE + 1
+    return splats, rows, box
+
+
+@kernel()
+def sort_into_tiles(box, width, height):  # type: ignore[no-untyped-def]
+    """Lists of Gaussians per tile: (slots, starts, entries)."""
+    count = box.shape[0]
+    across, down = (width + TILE - 1) // TILE, (height + TILE - 1) // TILE
+    slots, starts = np.empty(count + 1, np.int32), np.zeros(across * down + 1, np.int32)
+    total = 0
+    for m in range(count):
+        slots[m] = total
+        left, right, top, bottom = box[m, 0], box[m, 1], box[m, 2], box[m, 3]
         for ty in range(top, bottom):
             for tx in range(left, right):
                 starts[ty * across + tx + 1] += 1
@@ -114,7 +143,7 @@ def sort_into_tiles(order, means2d, conics, opacities, colors, extra, width, hei
                 entries[fill[t], 0], entries[fill[t], 1] = m, slot
                 fill[t] += 1
                 slot += 1
-    return splats, rows, slots, starts, entries
+    return slots, starts, entries
 
 
 def _tile_blender(counted: bool) -> Callable[..., None]:
@@ -152,7 +181,7 @@ def _tile_blender(counted: bool) -> Callable[..., None]:
                     sigma = fma(dx, fma(half_a, dx, slope), constant)
                     before = scratch[at]
                     alpha = min(opacity * _exp_negative(min(sigma, _f(6))), _MOST)
-                    alpha = alpha * _f((alpha >= _LEAST) & (sigma >= _f(0)))
+                    alpha = alpha if (alpha >= _LEAST) & (sigma >= _f(0)) else _f(0)
                     weight = alpha * before
                     after = before - weight
                     live = after > _END
@@ -255,7 +284,7 @@ def _blend_tile_backward(first, last, left, top, splats, rows, entries, more, sc
     scratch holds for each row, 16 values each: transmittance; what the Gaussians still to come add to the loss to
     first order (the scalar product of the pixel's gradient with their blended channels); the gradients of red, green
     and blue; what one unit of weight of the current Gaussian adds through alpha and the extra channels; its weight;
-    the gradient of alpha; and the gradients of `more` further channels. `lanes` is scratch of (9 + more) * 16.
+    the gradient of alpha; and the gradients of `more` further channels. `lanes` is scratch of (6 + more) * 16.
     """
     step = (8 + more) * TILE
     pixel_x, pixel_y = _f(left) + _f(0.5), _f(top) + _f(0.5)
@@ -264,7 +293,7 @@ def _blend_tile_backward(first, last, left, top, splats, rows, entries, more, sc
         mean_x, mean_y, half_a, b, half_c = splats[m, 0], splats[m, 1], splats[m, 2], splats[m, 3], splats[m, 4]
         opacity, red, green, blue = splats[m, 5], splats[m, 6], splats[m, 7], splats[m, 8]
         offset_x = pixel_x - mean_x
-        for j in range((9 + more) * TILE):
+        for j in range((6 + more) * TILE):
             lanes[_u(j)] = _f(0)
         for y in range(max(rows[m, 0] - top, 0), min(rows[m, 1] - top, TILE)):
             dy = _f(y) + pixel_y - mean_y
@@ -286,7 +315,7 @@ def _blend_tile_backward(first, last, left, top, splats, rows, entries, more, sc
                 before = scratch[at]
                 raw = opacity * _exp_negative(min(sigma, _f(6)))
                 alpha = min(raw, _MOST)
-                alpha = alpha * _f((alpha >= _LEAST) & (sigma >= _f(0)))
+                alpha = alpha if (alpha >= _LEAST) & (sigma >= _f(0)) else _f(0)
                 after = fma(-alpha, before, before)
                 live = after > _END
                 alpha = alpha if live else _f(0)
@@ -299,7 +328,7 @@ def _blend_tile_backward(first, last, left, top, splats, rows, entries, more, sc
                 scratch[at + _u(TILE)] = behind
                 scratch[at + _u(6 * TILE)] = weight
                 d_alpha = before * value - behind / (_f(1) - alpha)
-                d_sigma = -d_alpha * alpha * _f(raw <= _MOST)
+                d_sigma = -d_alpha * alpha if raw <= _MOST else _f(0)
                 lanes[lane] += d_sigma
                 lanes[_u(TILE) + lane] = fma(d_sigma, dy, lanes[_u(TILE) + lane])
                 lanes[_u(2 * TILE) + lane] = fma(d_sigma, dy_square, lanes[_u(2 * TILE) + lane])
@@ -309,26 +338,33 @@ def _blend_tile_backward(first, last, left, top, splats, rows, entries, more, sc
             for k in range(more):
                 for x in range(TILE):
                     weight = scratch[base + _u(6 * TILE) + _u(x)]
-                    at = _u((9 + k) * TILE) + _u(x)
+                    at = _u((6 + k) * TILE) + _u(x)
                     lanes[at] = fma(weight, scratch[base + _u((8 + k) * TILE) + _u(x)], lanes[at])
         # moments of d_sigma: 1, x, x², y, xy, y²
+        s, sx, sxx, sy, sxy, syy = _f(0), _f(0), _f(0), _f(0), _f(0), _f(0)
+        d_red, d_green, d_blue = _f(0), _f(0), _f(0)
         for x in range(TILE):
             lane = _u(x)
             dx = _f(x) + offset_x
-            d_sigma_x = lanes[lane] * dx
-            lanes[_u(6 * TILE) + lane] = d_sigma_x
-            lanes[_u(7 * TILE) + lane] = d_sigma_x * dx
-            lanes[_u(8 * TILE) + lane] = lanes[_u(TILE) + lane] * dx
-        slot_sums[slot, 0] = _sum_lanes(lanes, 0)
-        slot_sums[slot, 1] = _sum_lanes(lanes, 6)
-        slot_sums[slot, 2] = _sum_lanes(lanes, 7)
-        slot_sums[slot, 3] = _sum_lanes(lanes, 1)
-        slot_sums[slot, 4] = _sum_lanes(lanes, 8)
-        slot_sums[slot, 5] = _sum_lanes(lanes, 2)
-        for k in range(3):
-            slot_sums[slot, 6 + k] = _sum_lanes(lanes, 3 + k)
+            d_sigma, d_sigma_y = lanes[lane], lanes[_u(TILE) + lane]
+            d_sigma_x = d_sigma * dx
+            s += d_sigma
+            sx += d_sigma_x
+            sxx = fma(d_sigma_x, dx, sxx)
+            sy += d_sigma_y
+            sxy = fma(d_sigma_y, dx, sxy)
+            syy += lanes[_u(2 * TILE) + lane]
+            d_red += lanes[_u(3 * TILE) + lane]
+            d_green += lanes[_u(4 * TILE) + lane]
+            d_blue += lanes[_u(5 * TILE) + lane]
+        slot_sums[slot, 0], slot_sums[slot, 1], slot_sums[slot, 2] = s, sx, sxx
+        slot_sums[slot, 3], slot_sums[slot, 4], slot_sums[slot, 5] = sy, sxy, syy
+        slot_sums[slot, 6], slot_sums[slot, 7], slot_sums[slot, 8] = d_red, d_green, d_blue
         for k in range(more):
-            slot_sums[slot, 9 + k] = _sum_lanes(lanes, 9 + k)
+            total = _f(0)
+            for x in range(TILE):
+                total += lanes[_u((6 + k) * TILE) + _u(x)]
+            slot_sums[slot, 9 + k] = total
 
 
 @kernel(parallel=True)
@@ -341,7 +377,7 @@ def blend_backward(  # type: ignore[no-untyped-def]
     step = (8 + more) * TILE
     for chunk in prange(chunks):
         scratch = np.empty(TILE * step, np.float32)
-        lanes = np.empty((9 + more) * TILE, np.float32)
+        lanes = np.empty((6 + more) * TILE, np.float32)
         for n in range(chunk, tiles.shape[0], chunks):
             t = tiles[n]
             left, top = (t % across) * TILE, (t // across) * TILE

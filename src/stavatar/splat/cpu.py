@@ -135,18 +135,6 @@ class _Tiles:
     tiles: np.ndarray
 
 
-def _by_depth(depths: np.ndarray, radii: np.ndarray) -> np.ndarray:
-    """Indices of the drawn Gaussians by rising depth, equal depths by index.
-
-    The bits of a positive float sort like the float; index in the lower half makes every key different, so that the
-    fast unstable sort has only one possible result.
-    """
-    drawn = np.flatnonzero(radii)
-    keys = depths.view(np.uint32)[drawn].astype(np.uint64) << np.uint64(32) | drawn.astype(np.uint64)
-    keys.sort()
-    return (keys & np.uint64(0xFFFFFFFF)).astype(np.int64)
-
-
 def _blend(
     means2d: Tensor,
     conics: Tensor,
@@ -172,10 +160,9 @@ def _blend(
     lists = []
     with threads() as chunks:
         for scene in range(batch):
-            order = _by_depth(depth_array[scene], radius_array[scene])
-            splats, rows, slots, starts, entries = blending.sort_into_tiles(
-                order, *(array[scene] for array in inputs), width, height
-            )
+            order = blending.by_depth(depth_array[scene], radius_array[scene])
+            splats, rows, box = blending.lay_out(order, *(array[scene] for array in inputs), width, height)
+            slots, starts, entries = blending.sort_into_tiles(box, width, height)
             tiles = np.argsort(starts[:-1] - starts[1:], kind="stable")
             sums = np.empty((len(entries) if statistics else 0, 2), np.float32)
             blending.blend(
