@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from splat_scenes import cameras, draw_and_differentiate, random_scene, relative_error
@@ -10,6 +11,7 @@ from torch import Tensor
 from stavatar.camera import Camera
 from stavatar.jit import threads
 from stavatar.splat import rasterize
+from stavatar.splat._blending_kernels import by_depth
 
 BACKGROUND = torch.tensor([0.2, 0.5, 1.0])
 
@@ -228,3 +230,13 @@ def test_many_extra_channels_are_blended_as_few_are() -> None:
 
     together, apart = blended(channels), [blended(part) for part in channels.split(4, -1)]
     torch.testing.assert_close(together, torch.cat(apart, -1), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("count", [0, 1, 3000])
+def test_drawn_gaussians_are_sorted_by_depth_and_equal_depths_by_index(count: int) -> None:
+    draw = np.random.default_rng(0)
+    depths = np.exp(draw.normal(0, 3, count)).astype(np.float32)
+    depths[1::2] = depths[: len(depths[1::2])]  # each depth at least twice
+    radii = draw.integers(0, 3, count).astype(np.int32)
+    expected = np.argsort(depths, kind="stable")
+    assert np.array_equal(by_depth(depths, radii), expected[radii[expected] > 0])
