@@ -50,7 +50,10 @@ def _fused(_, a, b, c):  # type: ignore[no-untyped-def]
 
 
 fma: Any = intrinsic(_fused)
-"""``fma(a, b, c)`` in a kernel: a * b + c, rounded once where the processor can do that, for floats of one type."""
+"""``fma(a, b, c)`` in a kernel: a * b + c, rounded once where the processor can do that, for floats of one type.
+
+The only thing that a kernel may use from another file: those that are cached do not notice when it changes.
+"""
 
 
 @kernel(parallel=True)

@@ -1,7 +1,7 @@
 """Numba kernels that read the network's maps at the Gaussians and bound what they say, and the way back.
 
 Maps lie in memory as [R, R, 13], so that a texel's channels are read together. Numba notices an edit of this file but
-not of another that it would import from, so a cached kernel may call only functions of its own file.
+not of another that it would import from, so a cached kernel may call only functions of its own file (and `fma`).
 """
 
 from __future__ import annotations
