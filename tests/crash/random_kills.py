@@ -279,8 +279,8 @@ def saved_at(file: Path) -> float:
         return 0.0
 
 
-def bytes_of(path: Path) -> dict[str, bytes]:
-    """A file's or a folder's content."""
+def bytes_of(path: Path) -> dict[str, Any]:
+    """A file's content, or hashes of a folder's."""
     return content(path) if path.is_dir() else {path.suffix: path.read_bytes()}
 
 

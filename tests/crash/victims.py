@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import multiprocessing
 import os
@@ -96,9 +97,10 @@ def _live(
     work(*arguments)
 
 
-def content(folder: Path) -> dict[str, bytes]:
-    """Every file under a folder, by its path in there."""
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+def content(folder: Path) -> dict[str, str]:
+    """A hash of every file under a folder, by its path in there."""
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
 def rubbish(folder: Path) -> list[str]:
