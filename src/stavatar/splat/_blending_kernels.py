@@ -1,7 +1,7 @@
 """Numba kernels of the cpu backend: sorting Gaussians into tiles, blending them, and the way back.
 
 The image is cut into tiles of 16 x 16 pixels, each with its list of Gaussians from front to back. A tile is worked
-off Gaussian by Gaussian, row by row, 16 pixels at once: the inner loops have a fixed length, no branches (masks
+off Gaussian by Gaussian, row by row, 16 pixels at once: the inner loops have a fixed length, no branches (choices
 instead) and unsigned indices into one flat scratch array, because only so does the compiler turn them into vector
 instructions. Each (Gaussian, tile) pair owns a slot for its sums, which are added up afterwards in a fixed order: no
 atomics, and the result does not depend on the number of threads.
