@@ -48,8 +48,9 @@ COMPARED = 128
 LEAST_MOTION = 5e-4
 """Metres per unit of an expression from which on a vertex counts as the face's."""
 
-CPU_BATCH, GPU_BATCH = 1, 8
-"""Frames that are linearised at a time."""
+GPU_PIXELS = 32 * 128 * 128
+"""Compared pixels that a GPU looks at in one go, in whole frames: launching is what takes its time. A CPU looks at one
+frame at a time, which its caches hold."""
 
 MARGIN = 4
 """Compared pixels around the face that belong to it, as its neighbourhood shows where it ends."""
@@ -161,6 +162,7 @@ def align(
     height, width = _compared_size(sequence)
     window = _face_window(avatar, start, sequence.camera[frames.cpu()].to(device).resized(width, height))
     values = 4 * height * width
+    together = 1 if device.type == "cpu" else max(1, GPU_PIXELS // (height * width))
     moments, moment = _moments(sequence, frames)
     expected = torch.zeros(len(unknowns), device=device) if expected is None else expected
     # Moments that follow each other are tied together.
@@ -170,7 +172,7 @@ def align(
         """All frames with corrections [M, P] of their moments, a few at a time."""
         of_frames = correction[moment]
         parts = []
-        for chunk in torch.arange(len(frames), device=device).split(CPU_BATCH if device.type == "cpu" else GPU_BATCH):
+        for chunk in torch.arange(len(frames), device=device).split(together):
             place = Window(window.corner[chunk], width=window.width, height=window.height)
             shown = _frames(avatar, sequence, parameters, frames[chunk], place, static, matte)
             if with_slope:

@@ -123,15 +123,16 @@ def linearise(
     poses = unknowns.pose_count
 
     by_pose = slope @ _screen_motion(carrier, posed, motion[..., :poses], camera, backend)  # [B, h, w, 4, poses]
-    normal, gradient = _products(by_pose, by_pose, weight), _products(by_pose, residual[..., None], weight)
+    normal, gradient = _products(by_pose, [by_pose, residual[..., None]], weight)
     if len(unknowns) > poses:
         window = frames.window
         seen, count = window.of(slope), window.of(weight)
         by_face = seen @ _screen_motion(carrier, posed, motion[..., poses:], window.camera(camera), backend)
-        mixed = _products(by_face, window.of(by_pose), count)
+        others = [window.of(by_pose), by_face, window.of(residual)[..., None]]
+        mixed, by_both, face_gradient = _products(by_face, others, count)
         upper = torch.cat([normal, mixed.transpose(1, 2)], 2)
-        normal = torch.cat([upper, torch.cat([mixed, _products(by_face, by_face, count)], 2)], 1)
-        gradient = torch.cat([gradient, _products(by_face, window.of(residual)[..., None], count)], 1)
+        normal = torch.cat([upper, torch.cat([mixed, by_both], 2)], 1)
+        gradient = torch.cat([gradient, face_gradient], 1)
     return Linearised(_cost(residual, weight), gradient[..., 0], normal)
 
 
@@ -165,9 +166,14 @@ def _slope(pictures: Tensor) -> Tensor:
     return torch.stack([by_x, by_y], -1)
 
 
-def _products(left: Tensor, right: Tensor, weight: Tensor) -> Tensor:
-    """Weighted inner products over pixels and channels of [B, h, w, 4, K] and [B, h, w, 4, L]: [B, K, L]."""
-    return (left * weight[..., None]).flatten(1, 3).transpose(1, 2) @ right.flatten(1, 3)
+def _products(left: Tensor, rights: list[Tensor], weight: Tensor) -> tuple[Tensor, ...]:
+    """Weighted inner products over pixels and channels of [B, h, w, 4, K] and each of [B, h, w, 4, L]: [B, K, L].
+
+    They are summed row by row of the picture, as one product over all pixels leaves most of a GPU idle.
+    """
+    weighted = (left * weight[..., None]).flatten(2, 3).transpose(2, 3)  # [B, h, K, 4 w]
+    together = (weighted @ torch.cat(rights, -1).flatten(2, 3)).sum(1)
+    return together.split([right.shape[-1] for right in rights], -1)
 
 
 def _screen_motion(carrier: Carrier, posed: PosedGaussians, motion: Tensor, camera: Camera, backend: Backend) -> Tensor:
