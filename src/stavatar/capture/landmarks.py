@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass
+from itertools import chain, islice
 from pathlib import Path
+from queue import SimpleQueue
 
 import mediapipe as mp
 import numpy as np
 from mediapipe.tasks.python import BaseOptions, vision
 
+from stavatar.capture._parallel import in_chunks, in_order, threads
 from stavatar.capture._quiet import loading
 from stavatar.capture.video import Frame
 from stavatar.errors import InputError
@@ -21,6 +26,10 @@ MIN_DETECTIONS = 10
 """Fewer frames with a face than this cannot be tracked."""
 
 _MOST_FACES = 3
+_CHUNK = 16
+"""Frames that a thread looks at in one go."""
+_MOST_BYTES = 1 << 30
+"""Of the pictures that threads look at: of large ones, fewer threads."""
 # A face that does not overlap the one followed may still be the same person, come back elsewhere, if it is as large.
 _SAME_SIZE = (0.6, 1.7)
 
@@ -48,6 +57,38 @@ class FaceTrack:
         return ~np.isnan(self.points[:, 0, 0])
 
 
+class _Landmarker:
+    """A landmarker, and the time that it believes it is."""
+
+    def __init__(self, landmarker: vision.FaceLandmarker) -> None:
+        self._landmarker = landmarker
+        self._milliseconds = 0
+
+    def detect(self, frames: list[Frame]) -> tuple[list[list[_Face]], tuple[str, ...]]:
+        """The faces in each of some frames that follow each other, and the blendshapes' names where there is a face."""
+        self._see(_nothing())  # so that it does not look where the last chunk had faces
+        names: tuple[str, ...] = ()
+        seen: list[list[_Face]] = []
+        for frame in frames:
+            result = self._see(mp.Image(image_format=mp.ImageFormat.SRGB, data=frame.rgb))
+            height, width = frame.rgb.shape[:2]
+            scale = np.array([width, height, width], dtype=np.float32)
+            seen.append([])
+            for points, scores in zip(result.face_landmarks, result.face_blendshapes, strict=True):
+                names = tuple(score.category_name for score in scores)
+                seen[-1].append(
+                    _Face(
+                        np.array([(p.x, p.y, p.z) for p in points], dtype=np.float32) * scale,
+                        np.array([score.score for score in scores], dtype=np.float32),
+                    )
+                )
+        return seen, names
+
+    def _see(self, image: mp.Image) -> vision.FaceLandmarkerResult:
+        self._milliseconds += 1  # it only must increase
+        return self._landmarker.detect_for_video(image, self._milliseconds)
+
+
 @dataclass(frozen=True)
 class _Face:
     points: np.ndarray
@@ -63,31 +104,34 @@ def track_face(frames: Iterable[Frame], model: Path, report: Report) -> FaceTrac
     """Detect faces in every frame and follow one: the shot's largest, forwards and backwards from its largest view.
 
     The landmarker runs on video (a face is searched near where it was) and for several faces. In that mode it does not
-    smooth over time, which is wanted: its smoothing lags a quarter of a frame behind, and tracking has its own.
+    smooth over time, which is wanted: its smoothing lags a quarter of a frame behind, and tracking has its own. Each
+    thread has a landmarker, which forgets what it saw between chunks: so results do not depend on the threads.
 
     Raises:
         InputError: fewer than :data:`MIN_DETECTIONS` frames show a face.
     """
     seen: list[list[_Face]] = []
     names: tuple[str, ...] = ()
-    with open_landmarker(model, faces=_MOST_FACES) as landmarker:
-        clock = 0
-        for frame in frames:
-            clock = max(clock + 1, round(frame.seconds * 1000))  # must increase, whatever the video says
-            image = mp.Image(image_format=mp.ImageFormat.SRGB, data=frame.rgb)
-            result = landmarker.detect_for_video(image, clock)
-            height, width = frame.rgb.shape[:2]
-            scale = np.array([width, height, width], dtype=np.float32)
-            seen.append([])
-            for points, scores in zip(result.face_landmarks, result.face_blendshapes, strict=True):
-                names = tuple(score.category_name for score in scores)
-                seen[-1].append(
-                    _Face(
-                        np.array([(p.x, p.y, p.z) for p in points], dtype=np.float32) * scale,
-                        np.array([score.score for score in scores], dtype=np.float32),
-                    )
-                )
-            report()
+    frames = iter(frames)
+    first = list(islice(frames, 1))
+    lanes = max(1, min(threads(), _MOST_BYTES // (_CHUNK * first[0].rgb.nbytes))) if first else 1
+    idle: SimpleQueue[_Landmarker] = SimpleQueue()
+    with ExitStack() as stack:
+        for _ in range(lanes):
+            idle.put(_Landmarker(stack.enter_context(open_landmarker(model, faces=_MOST_FACES))))
+        pool = stack.enter_context(ThreadPoolExecutor(max_workers=lanes))
+
+        def detect(chunk: list[Frame]) -> tuple[list[list[_Face]], tuple[str, ...]]:
+            landmarker = idle.get()
+            try:
+                return landmarker.detect(chunk)
+            finally:
+                idle.put(landmarker)
+
+        for faces, found in in_order(pool, detect, in_chunks(chain(first, frames), _CHUNK), ahead=lanes):
+            seen += faces
+            names = names or found
+            report(len(faces))
     followed = _follow(seen)
     _require(followed)
     others = np.array([len(faces) - (face is not None) for faces, face in zip(seen, followed, strict=True)])

@@ -9,17 +9,19 @@ Germer et al., "Fast Multi-Level Foreground Estimation", and Forte, "Approximate
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from queue import SimpleQueue
 
 import cv2
 import mediapipe as mp
 import numpy as np
 from mediapipe.tasks.python import BaseOptions, vision
 
+from stavatar.capture._parallel import in_order, threads
 from stavatar.capture._quiet import loading
 
 SEGMENTER_SIDE = 256
@@ -50,34 +52,39 @@ def cut_out(pictures: Iterable[np.ndarray], model: Path) -> Iterator[tuple[np.nd
 
     Pictures come out in order, a few behind those that go in: smoothing looks as far ahead as back, so it does not lag.
     """
-    with ThreadPoolExecutor(max_workers=2) as pool:
-        pending: deque[Future[tuple[np.ndarray, np.ndarray]]] = deque()
-        for window, centre in _windows(_segmented(pictures, model)):
-            pending.append(pool.submit(_finish, window, centre))
-            if len(pending) > 4:
-                yield pending.popleft().result()
-        while pending:
-            yield pending.popleft().result()
+    with ThreadPoolExecutor(max_workers=threads()) as pool:
+        seen = _segmented(pictures, model, pool)
+        yield from in_order(pool, lambda framed: _finish(*framed), _windows(seen), ahead=2 * threads())
 
 
-def _segmented(pictures: Iterable[np.ndarray], model: Path) -> Iterator[_Seen]:
+def _segmented(pictures: Iterable[np.ndarray], model: Path, pool: Executor) -> Iterator[_Seen]:
     options = vision.ImageSegmenterOptions(
         base_options=BaseOptions(model_asset_buffer=model.read_bytes()),
         output_confidence_masks=True,
         output_category_mask=False,
     )
-    with loading(model):
-        segmenter = vision.ImageSegmenter.create_from_options(options)
-        blank = np.zeros((SEGMENTER_SIDE, SEGMENTER_SIDE, 3), dtype=np.uint8)
-        segmenter.segment(mp.Image(image_format=mp.ImageFormat.SRGB, data=blank))
-    with segmenter:
-        for picture in pictures:
+    blank = np.zeros((SEGMENTER_SIDE, SEGMENTER_SIDE, 3), dtype=np.uint8)
+    idle: SimpleQueue[vision.ImageSegmenter] = SimpleQueue()
+    with ExitStack() as stack:
+        with loading(model):
+            for _ in range(threads()):
+                segmenter = stack.enter_context(vision.ImageSegmenter.create_from_options(options))
+                segmenter.segment(mp.Image(image_format=mp.ImageFormat.SRGB, data=blank))
+                idle.put(segmenter)
+
+        def segment(picture: np.ndarray) -> _Seen:
             small = cv2.resize(picture, (SEGMENTER_SIDE, SEGMENTER_SIDE), interpolation=cv2.INTER_AREA)
-            result = segmenter.segment(mp.Image(image_format=mp.ImageFormat.SRGB, data=small))
-            # a copy: the result's own memory goes with the result
-            confidence = np.array(result.confidence_masks[-1].numpy_view(), dtype=np.float32)
+            segmenter = idle.get()
+            try:
+                result = segmenter.segment(mp.Image(image_format=mp.ImageFormat.SRGB, data=small))
+                # a copy: the result's own memory goes with the result
+                confidence = np.array(result.confidence_masks[-1].numpy_view(), dtype=np.float32)
+            finally:
+                idle.put(segmenter)
             blurred = _box_mean(small.astype(np.float32) / 255, 2)  # compares pictures, not their noise
-            yield _Seen(picture, blurred, confidence.reshape(SEGMENTER_SIDE, SEGMENTER_SIDE))
+            return _Seen(picture, blurred, confidence.reshape(SEGMENTER_SIDE, SEGMENTER_SIDE))
+
+        yield from in_order(pool, segment, pictures, ahead=threads())
 
 
 def _windows(frames: Iterable[_Seen]) -> Iterator[tuple[list[_Seen], int]]:
