@@ -19,6 +19,7 @@ ALLOWED: dict[str, set[str]] = {
     "camera": set(),
     "block_solver": {"errors"},
     "progress": set(),
+    "parallel": set(),
     "files": {"errors"},
     "arrays": {"errors", "files"},
     "containers": {"errors", "files"},
@@ -34,12 +35,14 @@ ALLOWED: dict[str, set[str]] = {
     "splat": {"camera", "errors", "jit", "rotations"},
     "sequence": {"arrays", "camera", "errors", "files", "head", "locks", "progress", "rotations"},
     # video in, sequence out
-    "capture": {"assets", "containers", "errors", "files", "head", "progress"},
+    "capture": {"assets", "containers", "errors", "files", "head", "parallel", "progress"},
     "synth": {
         *("camera", "containers", "errors", "files", "head", "jit", "mesh", "progress", "rotations", "sequence"),
     },
     "embedding": {"assets", "camera", "errors", "files", "head", "mesh", "synth"},
-    "tracking": {"block_solver", "camera", "capture", "errors", "head", "progress", "rotations", "sequence"},
+    "tracking": {
+        *("block_solver", "camera", "capture", "errors", "head", "parallel", "progress", "rotations", "sequence"),
+    },
     # sequence in, avatar out
     "avatar": {"camera", "config", "errors", "files", "gpu", "head", "jit", "mesh", "rotations", "splat"},
     "density": {"avatar", "config", "head", "rotations", "splat"},

@@ -61,3 +61,13 @@ def test_flame_is_optional_and_a_file_that_is_known_is_named(tmp_path, monkeypat
     monkeypatch.setenv(VARIABLE, str(tmp_path / "nowhere.pkl"))
     assert finding("FLAME").verdict == "lacking"
     assert VARIABLE in finding("FLAME").advice
+
+
+def test_a_server_without_graphics_libraries_is_told_what_to_install(monkeypatch):
+    def missing(name: str) -> None:
+        raise OSError(f"{name}: cannot open shared object file")
+
+    monkeypatch.setattr(doctor.platform, "system", lambda: "Linux")
+    monkeypatch.setattr(doctor.ctypes, "CDLL", missing)
+    assert finding("libraries").verdict == "lacking"
+    assert "apt install libegl1 libgles2" in finding("libraries").advice

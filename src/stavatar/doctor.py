@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import importlib.metadata
 import importlib.util
 import os
@@ -46,6 +47,7 @@ def inspect() -> list[Finding]:
     return [
         Finding("Python", f"{platform.python_version()} on {platform.system()} {platform.machine()}"),
         *_packages(),
+        _graphics_libraries(),
         Finding("CPU cores", str(_cores())),
         _memory(),
         _disk(),
@@ -73,6 +75,20 @@ def suitable_preset(device: str) -> str:
 
 def _packages() -> list[Finding]:
     return [Finding(name, importlib.metadata.version(name)) for name in ("torch", "numba", "mediapipe", "av")]
+
+
+def _graphics_libraries() -> Finding:
+    """MediaPipe cannot be loaded without them, though nothing is drawn; servers may lack them."""
+    missing = []
+    for name in ("libEGL.so.1", "libGLESv2.so.2") if platform.system() == "Linux" else ():
+        try:
+            ctypes.CDLL(name)
+        except OSError:
+            missing.append(name)
+    if missing:
+        advice = "no video can be tracked; on Debian and Ubuntu: apt install libegl1 libgles2"
+        return Finding("libraries", f"MediaPipe lacks {' and '.join(missing)}", "lacking", advice)
+    return Finding("libraries", "those that MediaPipe needs of the system are there", "good")
 
 
 def _cores() -> int:

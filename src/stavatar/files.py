@@ -175,6 +175,17 @@ def flush(file: Path) -> None:
         os.fsync(written.fileno())
 
 
+def link_or_copy(source: Path, target: Path) -> None:
+    """Give a file that is on the disk a second name, or where file systems allow none, a copy, on the disk as well."""
+    try:
+        os.link(source, target)
+    except FileNotFoundError:
+        raise
+    except OSError:
+        shutil.copyfile(source, target)
+        flush(target)
+
+
 def flush_folder(folder: Path) -> None:
     """Wait until the names in a folder are on the disk, where the platform lets folders be opened."""
     if os.name == "nt":

@@ -320,7 +320,7 @@ def track(
         if not is_refined(sequence):
             with run.timed("refinement"):
                 sequence = refine_tracking(sequence, head, config.tracking, device=device, keep=keep)
-                write_sequence(sequence, run.sequence, overwrite=True)
+                write_sequence(sequence, run.sequence, overwrite=True, pictures=run.sequence)
         keep.clear()
     with run.timed("tracking_video"):
         write_video(run.tracking_video, overlay_frames(sequence, head, landmarks), sequence.fps)

@@ -228,6 +228,33 @@ class TestPlacing:
         assert [path.name for path in folder.parent.iterdir()] == ["clip"]
         assert read_sequence(folder).name == "someone"
 
+    @pytest.mark.parametrize("links", [True, False], ids=["linked", "copied"])
+    def test_pictures_that_are_there_already_are_not_coded_again(
+        self, folder: Path, monkeypatch: pytest.MonkeyPatch, links: bool
+    ) -> None:
+        before = read_sequence(folder)
+        picture = next(folder.glob("images/*.png"))
+        inode, content = picture.stat().st_ino, picture.read_bytes()
+        monkeypatch.setattr(vhap_writer, "Image", None)
+        if not links:
+
+            def refuse(*_: object) -> None:
+                raise OSError(95, "Operation not supported")
+
+            monkeypatch.setattr("os.link", refuse)
+        moved = before.parameters.replaced(neck=before.parameters.neck + 0.1)
+        write_sequence(before.with_parameters(moved), folder, overwrite=True, pictures=folder)
+
+        after = read_sequence(folder)
+        assert torch.equal(after.images, before.images) and torch.equal(after.masks, before.masks)
+        assert torch.allclose(after.parameters.neck, moved.neck)
+        assert picture.read_bytes() == content and (picture.stat().st_ino == inode) == links
+
+    def test_pictures_that_are_not_there_are_told(self, folder: Path, tmp_path: Path) -> None:
+        with pytest.raises(InputError, match="No such file"):
+            write_sequence(make_sequence(), folder, overwrite=True, pictures=tmp_path / "nowhere")
+        assert len(read_sequence(folder)) == FRAMES
+
     def test_a_failed_swap_puts_the_earlier_sequence_back(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         rename = Path.rename
 

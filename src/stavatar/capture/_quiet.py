@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from stavatar.errors import AssetError, reason
+from stavatar.errors import AssetError, BackendError, reason
 
 
 @contextmanager
@@ -36,6 +36,7 @@ def loading(model: Path) -> Iterator[None]:
 
     Raises:
         AssetError: the file is no such model.
+        BackendError: a library of the system that MediaPipe draws with is missing, as on a server without graphics.
     """
     try:
         with native_messages_hidden():
@@ -43,4 +44,9 @@ def loading(model: Path) -> Iterator[None]:
     except (RuntimeError, ValueError) as error:
         raise AssetError(
             f"{model} is not a model that can be used ({reason(error)}): run `stavatar assets`, or give another file"
+        ) from error
+    except OSError as error:
+        raise BackendError(
+            f"MediaPipe, which finds faces, cannot start: {reason(error)}. It needs the system's libEGL and libGLESv2, "
+            "even without a display; on Debian and Ubuntu: apt install libegl1 libgles2"
         ) from error

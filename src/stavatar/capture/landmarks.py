@@ -14,11 +14,11 @@ import mediapipe as mp
 import numpy as np
 from mediapipe.tasks.python import BaseOptions, vision
 
-from stavatar.capture._parallel import in_chunks, in_order, threads
 from stavatar.capture._quiet import loading
 from stavatar.capture.video import Frame
 from stavatar.errors import InputError
 from stavatar.head.landmarks import LANDMARKS
+from stavatar.parallel import in_chunks, in_order, threads
 from stavatar.progress import Report
 
 BLENDSHAPES = 52

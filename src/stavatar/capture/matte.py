@@ -21,8 +21,8 @@ import mediapipe as mp
 import numpy as np
 from mediapipe.tasks.python import BaseOptions, vision
 
-from stavatar.capture._parallel import in_order, threads
 from stavatar.capture._quiet import loading
+from stavatar.parallel import in_order, threads
 
 SEGMENTER_SIDE = 256
 """The segmenter's own resolution."""

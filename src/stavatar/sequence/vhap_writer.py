@@ -12,7 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from stavatar.errors import InputError
-from stavatar.files import atomic_folder, cannot_write, flush, write_json
+from stavatar.files import atomic_folder, cannot_write, flush, link_or_copy, write_json
 from stavatar.locks import sole_writer
 from stavatar.progress import warn
 from stavatar.rotations import axis_angle_to_matrix
@@ -39,7 +39,12 @@ FLAME_VERTICES = 5143
 
 
 def write_sequence(
-    sequence: Sequence, folder: Path, *, overwrite: bool = False, image_format: Literal["png", "jpg"] = "png"
+    sequence: Sequence,
+    folder: Path,
+    *,
+    overwrite: bool = False,
+    image_format: Literal["png", "jpg"] = "png",
+    pictures: Path | None = None,
 ) -> None:
     """Write a sequence as a VHAP folder.
 
@@ -51,6 +56,8 @@ def write_sequence(
         overwrite: replace an earlier sequence. Never replaces a folder with anything else in it.
         image_format: ``jpg`` (quality 95) needs about a fifth of the space of ``png`` and is not lossless. Masks are
             PNG always.
+        pictures: where this function wrote the same pictures before, which may be `folder`: their files are taken from
+            there, as links where the disk knows them, in place of being coded again.
 
     Raises:
         InputError: the folder cannot be written or holds something else.
@@ -70,7 +77,7 @@ def write_sequence(
         _warn_of_other_readers(sequence)
         try:
             with atomic_folder(folder) as temporary:
-                _write_folder(sequence, temporary, image_format)
+                _write_folder(sequence, temporary, image_format, pictures)
         except OSError as error:
             raise cannot_write(folder, error) from error
 
@@ -109,7 +116,7 @@ def _warn_of_other_readers(sequence: Sequence) -> None:
         )
 
 
-def _write_folder(sequence: Sequence, folder: Path, image_format: str) -> None:
+def _write_folder(sequence: Sequence, folder: Path, image_format: str, pictures: Path | None) -> None:
     for name in ("images", "fg_masks", "flame_param"):
         (folder / name).mkdir()
     images, masks = sequence.images.cpu().numpy(), sequence.masks.cpu().numpy()
@@ -119,14 +126,18 @@ def _write_folder(sequence: Sequence, folder: Path, image_format: str) -> None:
 
     def write_frame(frame: int) -> None:
         record = records[frame]
-        picture = Image.fromarray(images[frame])
-        if image_format == "jpg":
-            picture.save(folder / record["file_path"], quality=95, subsampling=0)
+        image, mask = record["file_path"], record["fg_mask_path"]
+        if pictures is None:
+            options: dict[str, Any] = (
+                {"quality": 95, "subsampling": 0} if image_format == "jpg" else {"compress_level": 3}
+            )
+            Image.fromarray(images[frame]).save(folder / image, **options)
+            Image.fromarray(masks[frame]).save(folder / mask, compress_level=3)
+            flush(folder / image)
+            flush(folder / mask)
         else:
-            picture.save(folder / record["file_path"], compress_level=3)
-        Image.fromarray(masks[frame]).save(folder / record["fg_mask_path"], compress_level=3)
-        flush(folder / record["file_path"])
-        flush(folder / record["fg_mask_path"])
+            for file in (image, mask):
+                link_or_copy(pictures / file, folder / file)
         if frame == 0 or timesteps[frame] != timesteps[frame - 1]:
             own = {key: array[frame : frame + 1] for key, array in moving.items()}
             _save_arrays(folder / record["flame_param_path"], {**own, **shared})

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import cv2
 import numpy as np
 import torch
 from torch import Tensor
 
+from stavatar.camera import Camera
 from stavatar.head.landmarks import LandmarkEmbedding
 from stavatar.head.model import HeadModel
+from stavatar.parallel import in_order, threads
 from stavatar.sequence.sequence import Sequence
 from stavatar.tracking.gaps import BRIDGED, DOUBTED, LOST, STATES, TRACKED, frame_states
 
@@ -24,6 +27,9 @@ WIRE, DETECTED, FITTED = (90, 200, 255), (255, 60, 60), (40, 220, 60)
 INK, PAPER, CURVE = (20, 20, 20), (255, 255, 255), (36, 87, 197)
 MARKS = {DOUBTED: (245, 190, 80), BRIDGED: (250, 140, 90), LOST: (225, 90, 90)}
 """Colours of the frames that nothing is learned from, by their state."""
+
+_POSED = 64
+"""Frames whose heads are posed in one go."""
 
 WORDS, STRIP = 24, 44
 """Heights of the line of words and of the confidence curve below the picture, pixels."""
@@ -67,17 +73,15 @@ def overlay_frames(
     if sequence.confidence is not None:
         state = frame_states(sequence.confidence, sequence.fps)
         strip = _confidence_strip(sequence.confidence.numpy(), state.numpy(), width)
-    for t in chosen.tolist():
-        posed = head(sequence.shape, sequence.parameters[[t]])
-        view = camera[[t]]
+
+    def draw(placed: tuple[int, Tensor, Tensor]) -> np.ndarray:
+        t, pixels, fitted = placed
         image = cv2.resize(sequence.images[t].numpy(), (width, height), interpolation=cv2.INTER_CUBIC)
-        pixels = view.project(posed.vertices)[0]
         if state[t] != LOST:
             _draw_wireframe(image, pixels, faces)
         words = f"frame {int(sequence.frame_ids[t])}"
         if sequence.landmarks is not None and sequence.landmarks[t].isfinite().all():
             detected = sequence.landmarks[t] * scale
-            fitted = view.project(embedding.points(head, posed.vertices))[0]
             _draw_points(image, detected, DETECTED)
             _draw_points(image, fitted, FITTED)
             error = (detected - fitted).norm(dim=1).mean() / (detected[33] - detected[263]).norm()
@@ -90,7 +94,22 @@ def overlay_frames(
         line = np.full((WORDS, width, 3), PAPER, np.uint8)
         cv2.putText(line, words, (8, WORDS - 8), cv2.FONT_HERSHEY_SIMPLEX, 0.44, INK, 1, cv2.LINE_AA)
         parts = [image, line] if strip is None else [image, line, _with_cursor(strip, t, len(sequence))]
-        yield np.concatenate(parts)
+        return np.concatenate(parts)
+
+    placed = _placed(sequence, head, embedding, camera, chosen)
+    with ThreadPoolExecutor(max_workers=threads()) as pool:
+        yield from in_order(pool, draw, placed, ahead=2 * threads())
+
+
+def _placed(
+    sequence: Sequence, head: HeadModel, embedding: LandmarkEmbedding, camera: Camera, frames: Tensor
+) -> Iterator[tuple[int, Tensor, Tensor]]:
+    """Each frame's index, and where its vertices [V, 2] and its head's own landmarks [478, 2] are seen, in pixels."""
+    for some in frames.split(_POSED):
+        vertices = head(sequence.shape, sequence.parameters[some]).vertices
+        view = camera[some]
+        pixels, landmarks = view.project(vertices), view.project(embedding.points(head, vertices))
+        yield from zip(some.tolist(), pixels, landmarks, strict=True)
 
 
 def _confidence_strip(confidence: np.ndarray, state: np.ndarray, width: int) -> np.ndarray:

@@ -1,6 +1,6 @@
-"""Work on the pictures of a video by several threads, in order and without running ahead of whoever takes the results.
+"""Work on pictures by several threads, in order and without running ahead of whoever takes the results.
 
-MediaPipe and OpenCV let go of Python's lock while they compute, so threads are enough.
+MediaPipe, OpenCV and torch let go of Python's lock while they compute, so threads are enough.
 """
 
 from __future__ import annotations
@@ -22,9 +22,7 @@ def threads() -> int:
     return torch.get_num_threads()
 
 
-def in_order(
-    pool: Executor, work: Callable[[Item], Result], items: Iterable[Item], ahead: int
-) -> Iterator[Result]:
+def in_order(pool: Executor, work: Callable[[Item], Result], items: Iterable[Item], ahead: int) -> Iterator[Result]:
     """What `work` makes of each item, in the items' order; `items` is asked for `ahead` more than have come out."""
     pending: deque[Future[Result]] = deque()
     for item in items:
