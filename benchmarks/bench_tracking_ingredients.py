@@ -23,7 +23,7 @@ import torch
 from stavatar import config, pipeline
 from stavatar.files import write_json, write_text
 from stavatar.head import HeadModel, load_head
-from stavatar.head.model import JOINTS
+from stavatar.head.posing import JOINTS
 from stavatar.refinement import refine_tracking
 from stavatar.refinement.refine import shrink
 from stavatar.rotations import axis_angle_to_matrix, matrix_to_axis_angle

@@ -26,7 +26,8 @@ from embedded_head.skinning import joint_rows, skinning_weights
 from embedded_head.source import Source
 from embedded_head.surface import Surface, build_surface
 from stavatar.files import write_bytes
-from stavatar.head.model import JOINTS, REGIONS
+from stavatar.head.model import REGIONS
+from stavatar.head.posing import JOINTS
 
 OUTPUT = Path(__file__).parents[1] / "src/stavatar/head/data/embedded_head.npz"
 COMPONENTS = 100

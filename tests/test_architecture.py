@@ -31,8 +31,8 @@ ALLOWED: dict[str, set[str]] = {
     "mesh": {"camera", "jit"},
     "gpu": set(),
     # what is posed, what is drawn, what was seen
-    "head": {"arrays", "assets", "errors", "files", "rotations"},
-    "splat": {"camera", "errors", "jit", "rotations"},
+    "head": {"arrays", "assets", "errors", "files", "gpu", "jit", "rotations"},
+    "splat": {"camera", "errors", "gpu", "jit", "rotations"},
     "sequence": {"arrays", "camera", "errors", "files", "head", "locks", "progress", "rotations"},
     # video in, sequence out
     "capture": {"assets", "containers", "errors", "files", "head", "parallel", "progress"},

@@ -12,7 +12,7 @@ import torch
 
 from stavatar.avatar.gaussians import color_to_sh
 from stavatar.camera import Camera
-from stavatar.head.model import JOINTS
+from stavatar.head.posing import JOINTS
 from stavatar.mesh import rasterize_mesh
 from stavatar.rotations import axis_angle_to_quaternion
 from stavatar.splat import rasterize

@@ -7,7 +7,7 @@ import scipy.sparse as sp
 
 from embedded_head.source import Source
 from embedded_head.surface import Surface, eye_center_row, mean_row
-from stavatar.head.model import JOINTS
+from stavatar.head.posing import JOINTS
 
 # How much each bone follows the neck joint. The neck's own bones are on the way from the torso to the head.
 NECK_SHARE = {"neck01": 0.2, "neck02": 0.6}

@@ -32,7 +32,7 @@ from stavatar.head import HeadModel, HeadParameters, LandmarkEmbedding, load_emb
 from stavatar.head.embedded import NAME as EMBEDDED
 from stavatar.head.flame import flame_cache
 from stavatar.head.landmarks import LANDMARKS
-from stavatar.head.model import JOINTS
+from stavatar.head.posing import JOINTS
 from stavatar.mesh import rasterize_mesh
 from stavatar.synth import Renderer, Subject
 

@@ -10,7 +10,7 @@ from stavatar.avatar.avatar import render
 from stavatar.avatar.runtime import Runtime
 from stavatar.avatar.storage import load_motion
 from stavatar.errors import InputError
-from stavatar.head.model import JOINTS
+from stavatar.head.posing import JOINTS
 
 
 def test_it_draws_what_the_avatar_draws(small_runtime, small_avatar, small_motion):

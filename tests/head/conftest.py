@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from stavatar.head import HeadModel, load_embedded_head
-from stavatar.head.model import JOINTS
+from stavatar.head.posing import JOINTS
 
 
 @pytest.fixture(scope="session")

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from stavatar.head import REGIONS, HeadModel
-from stavatar.head.model import JOINTS
+from stavatar.head.posing import JOINTS
 from stavatar.head.uv import UVAtlas
 from stavatar.rotations import axis_angle_to_matrix
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from stavatar.head import HeadModel, HeadParameters
-from stavatar.head.model import JOINTS
+from stavatar.head.posing import JOINTS
 from stavatar.rotations import axis_angle_to_matrix
 
 IDENTITY = torch.zeros(3)
@@ -96,6 +96,24 @@ def test_a_batch_equals_its_frames(tiny_head: HeadModel) -> None:
         alone = tiny_head(shapes[frame], parameters[[frame]])
         torch.testing.assert_close(together.vertices[frame], alone.vertices[0])
         torch.testing.assert_close(together.joints[frame], alone.joints[0])
+
+
+def test_an_identity_that_is_changed_in_place_or_exchanged_is_not_taken_for_the_one_before(
+    tiny_head: HeadModel,
+) -> None:
+    neutral, shape = tiny_head.neutral(), torch.tensor([0.5, -1.0, 2.0])
+
+    def expected() -> torch.Tensor:
+        return tiny_head.template + torch.einsum("s,svc->vc", shape, tiny_head.shape_basis)
+
+    torch.testing.assert_close(tiny_head(shape, neutral).vertices[0], expected())
+    shape *= 2
+    torch.testing.assert_close(tiny_head(shape, neutral).vertices[0], expected())
+    shape = shape + 1
+    torch.testing.assert_close(tiny_head(shape, neutral).vertices[0], expected())
+    tiny_head.double()
+    shape = shape.double()
+    torch.testing.assert_close(tiny_head(shape, tiny_head.neutral().map(torch.Tensor.double)).vertices[0], expected())
 
 
 def test_gradients(tiny_head: HeadModel) -> None:

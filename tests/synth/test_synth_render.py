@@ -8,7 +8,7 @@ import torch
 
 from stavatar.camera import Camera
 from stavatar.head import HeadModel
-from stavatar.head.model import JOINTS
+from stavatar.head.posing import JOINTS
 from stavatar.mesh import rasterize_mesh
 from stavatar.rotations import axis_angle_to_matrix
 from stavatar.synth import Renderer, Subject, make_performance, perform, portrait_camera

@@ -16,7 +16,7 @@ def make(frames=20, movable=None):
 
 def gradient_step(poses, frames, gradient=1.0, **options):
     rows = poses.rows(frames)
-    loss = sum((gradient * value).sum() for _, value in rows.items() if value.requires_grad)
+    loss = sum((gradient * value).sum() for _, value in poses.parameters_of(rows).items() if value.requires_grad)
     loss.backward()
     poses.step(frames, rows, factor=1.0, **options)
 
@@ -41,7 +41,7 @@ def test_a_frame_seen_alone_moves_as_under_torch_adam():
         own.grad = gradient
         adam.step()
         rows = poses.rows(torch.tensor([0]))
-        (rows.expression * gradient).sum().backward()
+        (poses.parameters_of(rows).expression * gradient).sum().backward()
         poses.step(torch.tensor([0]), rows, factor=1.0)
     torch.testing.assert_close(poses.all().expression, own.detach(), atol=1e-6, rtol=1e-4)
 

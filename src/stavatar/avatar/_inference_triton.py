@@ -7,10 +7,11 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from stavatar.avatar._binding_triton import TOLD, _three
+from stavatar.avatar._binding_triton import TOLD
 from stavatar.avatar._encoding_triton import PADDED
 from stavatar.avatar.encoding import FREQUENCIES
 from stavatar.avatar.offsets import WIDTHS
+from stavatar.gpu._loading_triton import load_three
 
 _HALF_PI = tl.constexpr(1.5707963267948966)
 _ELEMENTS = 2048  # of a map that one program works on
@@ -117,9 +118,9 @@ def _face_rows(vertices, faces, out, count, vertex_count, width: tl.constexpr, b
     frame = tl.program_id(1)
     fits = i < count
     own = vertices + frame * vertex_count * 3
-    ax, ay, az = _three(own, 3 * tl.load(faces + 3 * i, mask=fits, other=0), fits)
-    bx, by, bz = _three(own, 3 * tl.load(faces + 3 * i + 1, mask=fits, other=0), fits)
-    cx, cy, cz = _three(own, 3 * tl.load(faces + 3 * i + 2, mask=fits, other=0), fits)
+    ax, ay, az = load_three(own, 3 * tl.load(faces + 3 * i, mask=fits, other=0), fits)
+    bx, by, bz = load_three(own, 3 * tl.load(faces + 3 * i + 1, mask=fits, other=0), fits)
+    cx, cy, cz = load_three(own, 3 * tl.load(faces + 3 * i + 2, mask=fits, other=0), fits)
     ex, ey, ez = bx - ax, by - ay, bz - az
     length = tl.maximum(tl.sqrt(ex * ex + ey * ey + ez * ez), 1e-9)
     ex, ey, ez = ex / length, ey / length, ez / length

@@ -24,7 +24,7 @@ from stavatar.camera import Camera
 from stavatar.errors import InputError
 from stavatar.gpu import has_kernels
 from stavatar.head import HeadModel, HeadParameters, PosedHead
-from stavatar.head.model import JOINTS
+from stavatar.head.posing import JOINTS
 from stavatar.splat import Rasterization
 
 if TYPE_CHECKING:

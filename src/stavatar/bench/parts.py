@@ -63,7 +63,8 @@ class _Step:
         self.trainer, self.avatar, self.batch = trainer, trainer.avatar, batch
         self.avatar.eval()
         self.frames = trainer.sequence.train[:batch]
-        self.rows = _leaves(trainer.poses.rows(self.frames.to(trainer.device)))
+        poses = trainer.poses
+        self.rows = _leaves(poses.parameters_of(poses.rows(self.frames.to(trainer.device))))
         self.reduced = trainer.config.training.precision == "bf16"
         with torch.no_grad():
             self.mesh = self.avatar.head(self.avatar.shape, self.rows)

@@ -19,7 +19,7 @@ from stavatar.avatar.gaussians import SH_DC
 from stavatar.avatar.storage import Motion
 from stavatar.export.gltf import ARRAY_BUFFER, ELEMENT_ARRAY_BUFFER, GltfBuffer, write_glb
 from stavatar.head import HeadModel, HeadParameters
-from stavatar.head.model import JOINTS, PARENTS
+from stavatar.head.posing import JOINTS, PARENTS
 from stavatar.rotations import axis_angle_to_quaternion
 
 _UNLIT = "KHR_materials_unlit"

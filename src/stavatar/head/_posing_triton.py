@@ -7,19 +7,12 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from stavatar.head.model import PARENTS, HeadModel, PosedHead
+from stavatar.gpu._loading_triton import load_three
+from stavatar.head.model import HeadModel, PosedHead
 from stavatar.head.parameters import HeadParameters
+from stavatar.head.posing import PARENTS
 
 _FRAMES, _VERTICES = 16, 128  # that one program works on
-
-
-@triton.jit
-def _three(pointer, at, fits):  # type: ignore[no-untyped-def]
-    return (
-        tl.load(pointer + at, mask=fits, other=0.0),
-        tl.load(pointer + at + 1, mask=fits, other=0.0),
-        tl.load(pointer + at + 2, mask=fits, other=0.0),
-    )
 
 
 @triton.jit
@@ -88,30 +81,30 @@ def _move_joints(  # type: ignore[no-untyped-def]
     i = tl.program_id(0) * block + tl.arange(0, block)
     fits = i < frames
     own = joints + i * joint_stride
-    j_root, j_neck = _three(own, 0, fits), _three(own, 3, fits)
-    shift = _three(translation, 3 * i, fits)
+    j_root, j_neck = load_three(own, 0, fits), load_three(own, 3, fits)
+    shift = load_three(translation, 3 * i, fits)
 
-    rx, ry, rz = _three(root, 3 * i, fits)
+    rx, ry, rz = load_three(root, 3 * i, fits)
     r_root = _rotation(rx, ry, rz)
     _store_joint(transforms, places, 5 * i, r_root, j_root, j_root, shift, fits)
-    nx, ny, nz = _three(neck, 3 * i, fits)
+    nx, ny, nz = load_three(neck, 3 * i, fits)
     local = _rotation(nx, ny, nz)
     if with_features:
         _store_feature(features, 36 * i, local, fits)
     r_neck = _product(r_root, local)
-    mx, my, mz = _three(neck_translation, 3 * i, fits)
+    mx, my, mz = load_three(neck_translation, 3 * i, fits)
     bx, by, bz = _turned(r_root, j_neck[0] - j_root[0] + mx, j_neck[1] - j_root[1] + my, j_neck[2] - j_root[2] + mz)
     o_neck = (bx + j_root[0], by + j_root[1], bz + j_root[2])
     _store_joint(transforms, places, 5 * i + 1, r_neck, o_neck, j_neck, shift, fits)
     for child in tl.static_range(3):
         if child == 0:
-            x, y, z = _three(jaw, 3 * i, fits)
+            x, y, z = load_three(jaw, 3 * i, fits)
         else:
-            x, y, z = _three(eyes, 6 * i + 3 * (child - 1), fits)
+            x, y, z = load_three(eyes, 6 * i + 3 * (child - 1), fits)
         local = _rotation(x, y, z)
         if with_features:
             _store_feature(features, 36 * i + 9 * (child + 1), local, fits)
-        joint = _three(own, 6 + 3 * child, fits)
+        joint = load_three(own, 6 + 3 * child, fits)
         bx, by, bz = _turned(r_neck, joint[0] - j_neck[0], joint[1] - j_neck[1], joint[2] - j_neck[2])
         origin = (bx + o_neck[0], by + o_neck[1], bz + o_neck[2])
         _store_joint(transforms, places, 5 * i + 2 + child, _product(r_neck, local), origin, joint, shift, fits)
@@ -124,7 +117,7 @@ def _skin(unposed, weights, transforms, translation, vertices, count, block: tl.
     frame = tl.program_id(1)
     fits = i < count
     at = 3 * (frame * count + i)
-    x, y, z = _three(unposed, at, fits)
+    x, y, z = load_three(unposed, at, fits)
     new_x = tl.zeros([block], tl.float32) + tl.load(translation + 3 * frame)
     new_y = tl.zeros([block], tl.float32) + tl.load(translation + 3 * frame + 1)
     new_z = tl.zeros([block], tl.float32) + tl.load(translation + 3 * frame + 2)

@@ -29,7 +29,7 @@ import numpy as np
 from stavatar.arrays import read_npz
 from stavatar.errors import InputError
 from stavatar.head.array_pickle import MOST_BYTES, read_array_pickle
-from stavatar.head.model import JOINTS, PARENTS
+from stavatar.head.posing import JOINTS, PARENTS
 
 VERTICES = 5023
 FACES = 9976

@@ -14,7 +14,8 @@ from scipy.sparse.csgraph import connected_components, dijkstra
 from stavatar.head.flame_file import VERTICES, FlameArrays
 from stavatar.head.flame_teeth import LOWER_LIP, UPPER_LIP
 from stavatar.head.labels import remove_specks
-from stavatar.head.model import JOINTS, REGIONS
+from stavatar.head.model import REGIONS
+from stavatar.head.posing import JOINTS
 
 # Places in eye distances (63 mm), from the point between the eye joints: x to the subject's left, y up, z forwards.
 _SOCKET_RADII = np.array([0.46, 0.27])

@@ -13,7 +13,7 @@ from dataclasses import replace
 import numpy as np
 
 from stavatar.head.flame_file import FlameArrays
-from stavatar.head.model import JOINTS
+from stavatar.head.posing import JOINTS
 
 UPPER_LIP = (1713, 1715, 1716, 1735, 1696, 1694, 1657, 3543, 2774, 2811, 2813, 2850, 2833, 2832, 2830)
 """Outer border of the upper lip, from the subject's left corner of the mouth to the right one."""

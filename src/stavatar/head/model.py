@@ -9,10 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from stavatar.head.parameters import HeadParameters
+from stavatar.head.posing import blended, joint_transforms, pose
 from stavatar.rotations import axis_angle_to_matrix
-
-JOINTS = ("root", "neck", "jaw", "left_eye", "right_eye")
-PARENTS = (-1, 0, 1, 1, 1)
 
 REGIONS = (
     "face",            # cheeks, chin, jaw line: skin of the face that no other label claims
@@ -58,7 +56,7 @@ class HeadModel(nn.Module):
         shape_basis: [S, V, 3] identity directions, one standard deviation each.
         expression_basis: [E, V, 3].
         expression_names: E names (ARKit's on the embedded head).
-        joints: [5, 3] joint positions of the template, in the order of `JOINTS`.
+        joints: [5, 3] joint positions of the template, in the order of `posing.JOINTS`.
         joint_basis: [S, 5, 3] how identity moves the joints.
         expression_joint_basis: [E, 5, 3] how expressions move the joints; None where they do not.
         pose_basis: [36, V, 3] what is added to the unposed head for each entry of R - 1, row by row, R being the
@@ -127,6 +125,7 @@ class HeadModel(nn.Module):
         self.register_buffer("_pose_basis", None if pose_basis is None else floats(pose_basis).flatten(1))
         moving = None if expression_joint_basis is None else floats(expression_joint_basis)
         self.register_buffer("_expression_joint_basis", moving)
+        self._remembered: tuple[Tensor | None, int, Tensor] = (None, 0, self.template)
 
     @property
     def expression_count(self) -> int:
@@ -162,18 +161,18 @@ class HeadModel(nn.Module):
         Returns:
             Vertices and joints in world space.
         """
-        shape = self._whole(shape, len(parameters))
         unposed = self.unposed(shape, parameters.expression)
-        joints = self.joints(shape, parameters.expression)
+        joints = self.joints(self._whole(shape, len(parameters)), parameters.expression)
 
-        local = _local_rotations(parameters)
+        turns = _turns(parameters)
         corrected = unposed
         if self._pose_basis is not None:
-            corrected = unposed + (_pose_features(local) @ self._pose_basis).unflatten(1, (-1, 3))
-        blended, origin = self._blended(joints, local, parameters.neck_translation)
-        vertices = (blended[..., :3] @ corrected[..., None])[..., 0] + blended[..., 3]
-        translation = parameters.translation[:, None]
-        return PosedHead(vertices + translation, origin + translation, unposed)
+            features = _pose_features(axis_angle_to_matrix(turns))
+            corrected = unposed + (features @ self._pose_basis).unflatten(1, (-1, 3))
+        vertices, places = pose(
+            corrected, joints, turns, parameters.neck_translation, parameters.translation, self.weights
+        )
+        return PosedHead(vertices, places, unposed)
 
     def expression_motion(self, shape: Tensor, parameters: HeadParameters) -> Tensor:
         """How posed vertices move with every expression coefficient, joints held: [B, V, 3, E] metres per unit.
@@ -181,26 +180,28 @@ class HeadModel(nn.Module):
         On heads whose joints move with expression that part is left out: it is small.
         """
         joints = self.joints(self._whole(shape, len(parameters)), parameters.expression)
-        blended, _ = self._blended(joints, _local_rotations(parameters), parameters.neck_translation)
-        return blended[..., :3] @ self.expression_basis.permute(1, 2, 0)
-
-    def _blended(self, joints: Tensor, local: Tensor, neck_translation: Tensor) -> tuple[Tensor, Tensor]:
-        """The transform of every vertex [B, V, 3, 4] and the joints' places [B, 5, 3], before the translation.
-
-        Skinning as one matrix product: each vertex's 3x4 transform is the weighted sum of the joints'.
-        """
-        rotation, origin = _joint_transforms(joints, local, neck_translation)
-        shift = origin - (rotation @ joints[..., None])[..., 0]
-        transforms = torch.cat([rotation, shift[..., None]], -1).flatten(2)  # [B, 5, 12]
-        return (self.weights @ transforms).unflatten(-1, (3, 4)), origin
+        local = axis_angle_to_matrix(_turns(parameters))
+        transforms, _ = joint_transforms(joints, local, parameters.neck_translation)
+        return blended(transforms, self.weights)[..., :3] @ self.expression_basis.permute(1, 2, 0)
 
     def unposed(self, shape: Tensor, expression: Tensor) -> Tensor:
         """Vertices [B, V, 3] before any joint turns: identities [S] or [B, S] with expressions [B, E].
 
         The same as posing with all other parameters zero, without the skinning that then changes nothing.
         """
+        if shape.dim() == 1 and not shape.requires_grad and shape.device.type == "cpu":
+            return self._person(shape) + (expression @ self._basis[self.shape_count :]).unflatten(1, (-1, 3))
         offsets = torch.cat([self._whole(shape, len(expression)), expression], 1) @ self._basis
         return self.template + offsets.unflatten(1, (-1, 3))
+
+    def _person(self, shape: Tensor) -> Tensor:
+        """The template with an identity [S]; remembered, as a whole training asks for the same one."""
+        known, version, person = self._remembered
+        if known is not shape or version != shape._version or person.dtype != self.template.dtype:
+            whole = self._whole(shape, 1) @ self._basis[: self.shape_count]
+            person = self.template + whole.unflatten(1, (-1, 3))[0]
+            self._remembered = shape, shape._version, person
+        return person
 
     def _whole(self, shape: Tensor, frames: int) -> Tensor:
         """Identities for every frame, with zeros for those coefficients that were not given: [B, S]."""
@@ -221,39 +222,13 @@ class HeadModel(nn.Module):
         return torch.isin(self.regions, wanted)
 
 
-def _local_rotations(parameters: HeadParameters) -> Tensor:
-    """Rotations [B, 5, 3, 3] of the joints against their parents."""
-    return axis_angle_to_matrix(
-        torch.stack(
-            [
-                parameters.rotation,
-                parameters.neck,
-                parameters.jaw,
-                parameters.eyes[:, :3],
-                parameters.eyes[:, 3:],
-            ],
-            1,
-        )
-    )
+def _turns(parameters: HeadParameters) -> Tensor:
+    """Rotation vectors [B, 5, 3] of the joints against their parents."""
+    eyes = parameters.eyes.unflatten(1, (2, 3))
+    own = torch.stack([parameters.rotation, parameters.neck, parameters.jaw], 1)
+    return torch.cat([own, eyes], 1)
 
 
 def _pose_features(local: Tensor) -> Tensor:
-    """What pose correctives are driven by [B, 36]: R - 1 of every joint but the root."""
+    """What pose correctives are driven by [B, 36]: R - 1 of every joint but the root, from rotations [B, 5, 3, 3]."""
     return (local[:, 1:] - torch.eye(3, dtype=local.dtype, device=local.device)).flatten(1)
-
-
-def _joint_transforms(joints: Tensor, local: Tensor, neck_translation: Tensor) -> tuple[Tensor, Tensor]:
-    """World rotations [B, 5, 3, 3] and origins [B, 5, 3] of the joints, before the global translation."""
-    rotations: list[Tensor] = []
-    origins: list[Tensor] = []
-    for joint, parent in enumerate(PARENTS):
-        if parent < 0:
-            rotations.append(local[:, joint])
-            origins.append(joints[:, joint])
-            continue
-        bone = joints[:, joint] - joints[:, parent]
-        if JOINTS[joint] == "neck":
-            bone = bone + neck_translation
-        rotations.append(rotations[parent] @ local[:, joint])
-        origins.append((rotations[parent] @ bone[..., None])[..., 0] + origins[parent])
-    return torch.stack(rotations, 1), torch.stack(origins, 1)

@@ -27,7 +27,7 @@ from stavatar.training import checkpoint
 from stavatar.training.trainer import Trainer
 
 NAME = "refinement.safetensors"
-_FORMAT = 1
+_FORMAT = 2
 
 
 @dataclass

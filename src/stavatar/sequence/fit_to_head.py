@@ -9,7 +9,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from stavatar.errors import InputError
-from stavatar.head.model import JOINTS, HeadModel
+from stavatar.head.model import HeadModel
+from stavatar.head.posing import JOINTS
 from stavatar.progress import warn
 from stavatar.rotations import axis_angle_to_matrix, matrix_to_axis_angle
 from stavatar.sequence.sequence import Sequence

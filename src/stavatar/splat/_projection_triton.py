@@ -14,6 +14,7 @@ import triton.language as tl
 from torch import Tensor
 
 from stavatar.camera import Camera
+from stavatar.gpu._loading_triton import load_three
 from stavatar.splat.conventions import ALPHA_LEAST, BLUR, NEAR
 
 _BLOCK = 128
@@ -29,18 +30,9 @@ _C30, _C31, _C32, _C33, _C34 = (_constant(v) for v in (35 / 32, 105 / 4, 21 / 32
 
 
 @triton.jit
-def _three(pointer, at, fits):  # type: ignore[no-untyped-def]
-    return (
-        tl.load(pointer + at, mask=fits, other=0.0),
-        tl.load(pointer + at + 1, mask=fits, other=0.0),
-        tl.load(pointer + at + 2, mask=fits, other=0.0),
-    )
-
-
-@triton.jit
 def _add(red, green, blue, rest, k, value, fits):  # type: ignore[no-untyped-def]
     """One basis function times its coefficient, the k-th after the first."""
-    r, g, b = _three(rest, 3 * k, fits)
+    r, g, b = load_three(rest, 3 * k, fits)
     return red + value * r, green + value * g, blue + value * b
 
 
@@ -94,7 +86,7 @@ def _project(  # type: ignore[no-untyped-def]
     cx, cy = tl.load(center + 2 * frame), tl.load(center + 2 * frame + 1)
     tx, ty, tz = tl.load(m + 3), tl.load(m + 7), tl.load(m + 11)
 
-    wx, wy, wz = _three(means, 3 * at, fits)
+    wx, wy, wz = load_three(means, 3 * at, fits)
     x, y, depth = _mapped(m, wx, wy, wz)
     x, y, depth = x + tx, y + ty, depth + tz
     drawn = fits & (depth >= near)
@@ -107,7 +99,7 @@ def _project(  # type: ignore[no-untyped-def]
     qy, qz = tl.load(q + 2, mask=fits, other=0.0), tl.load(q + 3, mask=fits, other=0.0)
     scale = 1 / tl.sqrt(qw * qw + qx * qx + qy * qy + qz * qz)
     qw, qx, qy, qz = qw * scale, qx * scale, qy * scale, qz * scale
-    sx, sy, sz = _three(scales, 3 * at, fits)
+    sx, sy, sz = load_three(scales, 3 * at, fits)
     a0, a1, a2 = _mapped(
         m, sx * (1 - 2 * (qy * qy + qz * qz)), sx * 2 * (qx * qy + qw * qz), sx * 2 * (qx * qz - qw * qy)
     )
@@ -152,7 +144,7 @@ def _project(  # type: ignore[no-untyped-def]
     dy = wy + tl.load(m + 1) * tx + tl.load(m + 5) * ty + tl.load(m + 9) * tz
     dz = wz + tl.load(m + 2) * tx + tl.load(m + 6) * ty + tl.load(m + 10) * tz
     distance = tl.maximum(tl.sqrt(dx * dx + dy * dy + dz * dz), 1e-12)
-    red, green, blue = _three(direct, 3 * at, drawn)
+    red, green, blue = load_three(direct, 3 * at, drawn)
     red, green, blue = _color(
         red, green, blue, rest + 3 * rest_width * i, dx / distance, dy / distance, dz / distance, drawn, degree
     )

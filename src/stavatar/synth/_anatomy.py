@@ -9,7 +9,7 @@ from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
 from stavatar.head import HeadModel
-from stavatar.head.model import JOINTS
+from stavatar.head.posing import JOINTS
 
 # Height of the hairline over the eyes, in eye distances, by the azimuth around the head in degrees (0: the face).
 _HAIRLINE_AZIMUTH = (0, 18, 36, 52, 60, 66, 84, 92, 112, 122, 140, 180)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from stavatar.head import HeadModel
-from stavatar.head.model import JOINTS
+from stavatar.head.posing import JOINTS
 from stavatar.synth._anatomy import lashes, tongue
 from stavatar.synth._mouth import paint_fine_mouth
 from stavatar.synth._noise import fractal_noise, smoothstep

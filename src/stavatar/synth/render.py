@@ -9,7 +9,7 @@ import torch
 
 from stavatar.camera import Camera
 from stavatar.head import HeadModel, HeadParameters
-from stavatar.head.model import JOINTS
+from stavatar.head.posing import JOINTS
 from stavatar.jit import threads
 from stavatar.mesh import Fragments, rasterize_mesh
 from stavatar.rotations import axis_angle_to_matrix

@@ -14,8 +14,9 @@ from torch import Tensor
 
 from stavatar.camera import Camera
 from stavatar.head.landmarks import LandmarkEmbedding
-from stavatar.head.model import JOINTS, HeadModel
+from stavatar.head.model import HeadModel
 from stavatar.head.parameters import HeadParameters
+from stavatar.head.posing import JOINTS
 from stavatar.rotations import axis_angle_to_matrix, matrix_to_axis_angle
 from stavatar.sequence.sequence import Sequence
 from stavatar.tracking.openings import measure_openings

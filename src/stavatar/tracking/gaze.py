@@ -7,7 +7,8 @@ from torch import Tensor
 
 from stavatar.block_solver import solve_block_tridiagonal
 from stavatar.head.landmarks import LandmarkEmbedding
-from stavatar.head.model import JOINTS, HeadModel
+from stavatar.head.model import HeadModel
+from stavatar.head.posing import JOINTS
 from stavatar.rotations import matrix_to_axis_angle
 from stavatar.tracking.landmark_fit import LandmarkFit, LandmarkTarget
 from stavatar.tracking.landmark_groups import EYE_CORNERS

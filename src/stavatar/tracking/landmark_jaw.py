@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from stavatar.head.landmarks import LandmarkEmbedding
-from stavatar.head.model import JOINTS, HeadModel
+from stavatar.head.model import HeadModel
+from stavatar.head.posing import JOINTS
 from stavatar.rotations import axis_angle_to_matrix
 
 UNIT = 0.1

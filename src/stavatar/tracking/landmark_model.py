@@ -14,7 +14,8 @@ from torch import Tensor
 
 from stavatar.errors import InputError
 from stavatar.head.landmarks import LandmarkEmbedding
-from stavatar.head.model import JOINTS, HeadModel
+from stavatar.head.model import HeadModel
+from stavatar.head.posing import JOINTS
 from stavatar.rotations import axis_angle_to_matrix
 from stavatar.tracking.detector_bias import DetectorBias
 from stavatar.tracking.landmark_jaw import LandmarkJaw

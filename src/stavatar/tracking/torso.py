@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from stavatar.head.model import JOINTS
+from stavatar.head.posing import JOINTS
 from stavatar.rotations import axis_angle_to_matrix, matrix_to_axis_angle
 from stavatar.tracking.smoothing import smooth_path
 

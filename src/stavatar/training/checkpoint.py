@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from stavatar.training.trainer import Trainer
 
 NAME = "checkpoint.safetensors"
-_FORMAT = 2
+_FORMAT = 3
 
 
 def save(trainer: Trainer, folder: Path) -> None:

@@ -347,7 +347,7 @@ class Trainer:
         rows = self.poses.rows(inputs.frames)
         # Everything but training goes at full precision.
         with nullcontext() if avatar.network is None else avatar.network.reducing(self._reduced):
-            posed = avatar(self.ranks.own(rows), soft=kind.soft)
+            posed = avatar(self.poses.parameters_of(self.ranks.own(rows)), soft=kind.soft)
         # A channel that is zero everywhere shows nothing, but the gradient that reaches it is the sum over pixels of
         # blending weight times whatever comes down from above: the error.
         probe = None
@@ -409,7 +409,7 @@ class Trainer:
         return numbers if view.entries is None else F.pad(numbers, (0, 1), value=view.entries)
 
     def _averaged(
-        self, numbers: Tensor, squared_error: Tensor, rows: HeadParameters, soft: bool
+        self, numbers: Tensor, squared_error: Tensor, rows: Tensor, soft: bool
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Losses and squared error over all frames of a step, `rows`, and the total of each process [K].
 
@@ -418,7 +418,8 @@ class Trainer:
         leaves: list[Tensor] = [values for values in self.avatar.gaussians.parameters() if values.numel()]
         if self.avatar.network is not None and soft:
             leaves += self.avatar.network.parameters()
-        leaves += [row for _, row in rows.items() if row.requires_grad]
+        if rows.requires_grad:
+            leaves.append(rows)
         shares = self.ranks.average(leaves, len(rows), torch.cat([numbers, squared_error[None]]))
         means = shares.sum(0)
         return means[:-1], means[-1], shares[:, :-1].sum(1)
@@ -503,17 +504,16 @@ class Trainer:
         epochs = self.step * self.config.training.batch / len(self.sequence.train)
         return self.config.pose.neighbours * max(0.0, 1 - epochs / _NEIGHBOUR_EPOCHS)
 
-    def _keep_out_what_is_no_number(self, kind: StepKind, losses: Tensor, rows: HeadParameters) -> Tensor:
+    def _keep_out_what_is_no_number(self, kind: StepKind, losses: Tensor, rows: Tensor) -> Tensor:
         """Let the guard look at this step before anything moves; returns what :meth:`Guard.look` does."""
-        learned = [*self.avatar.gaussians.named_parameters(), *rows.items()]
+        learned = [*self.avatar.gaussians.named_parameters(), ("poses", rows)]
         if self.avatar.network is not None:
             learned += [(f"network.{name}", value) for name, value in self.avatar.network.named_parameters()]
         gradients = {name: value.grad for name, value in learned if value.grad is not None and value.numel()}
         self._gradient_names[kind] = tuple(gradients)
         fault = self.guard.look(losses, list(gradients.values()))
-        for _, row in rows.items():
-            if row.grad is not None:
-                row.grad.masked_fill_(self.guard.tripped > 0, 0)
+        if rows.grad is not None:
+            rows.grad.masked_fill_(self.guard.tripped > 0, 0)
         return fault
 
     def _check(self, kind: StepKind, numbers: list[float], step: int, frames: Tensor) -> None:

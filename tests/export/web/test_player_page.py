@@ -17,7 +17,7 @@ from stavatar.evaluation.metrics import psnr
 from stavatar.export.web.package import read_package
 from stavatar.export.web.page import export_page
 from stavatar.export.web.site import export_site
-from stavatar.head.model import JOINTS
+from stavatar.head.posing import JOINTS
 
 SIZE = 192
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")

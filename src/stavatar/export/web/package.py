@@ -40,7 +40,7 @@ from stavatar.export.web.distil import OffsetBasis, flatten
 from stavatar.export.web.quantise import Quantised, quantise
 from stavatar.files import read_json, write_bytes
 from stavatar.head import HeadModel, HeadParameters
-from stavatar.head.model import JOINTS, PARENTS
+from stavatar.head.posing import JOINTS, PARENTS
 from stavatar.head.uv import UVAtlas
 from stavatar.splat import conventions
 
