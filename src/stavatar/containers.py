@@ -77,6 +77,7 @@ def write_video(path: Path, frames: Iterable[np.ndarray], fps: float, *, crf: in
                     if stream is None:
                         stream = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(60000))
                         stream.height, stream.width = even.shape[:2]
+                        stream.thread_type = "AUTO"  # several frames at once, not slices of one, which code worse
                         stream.pix_fmt = "yuv420p"
                         stream.options = {"crf": str(crf), "preset": "fast"}
                     if even.shape[:2] != (stream.height, stream.width):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from stavatar.capture.matte import cut_out, over_white
 from stavatar.capture.observations import Observations
 from stavatar.capture.video import Frame, Shot, Source, find_shot, open_source
 from stavatar.errors import InputError
+from stavatar.parallel import in_order, threads
 from stavatar.progress import Stage, stage
 
 MOST_BYTES = 8 << 30
@@ -58,8 +60,7 @@ def capture(source: Path | Source, size: int, max_frames: int | None = None, pro
     mattes = np.empty((len(shot), size, size), dtype=np.uint8)
     thumbnails: list[np.ndarray] = []
     with progress("cutting out the person", len(shot)) as report:
-        squares = _cut_squares(shot, crop, segmenter, lambda picture: thumbnails.append(thumbnail(picture)))
-        for t, (image, matte) in enumerate(squares):
+        for t, (image, matte) in enumerate(_cut_squares(shot, crop, segmenter, thumbnails)):
             images[t], mattes[t] = image, matte
             report()
     inside = crop.inside(shot.width, shot.height)
@@ -88,22 +89,28 @@ def capture(source: Path | Source, size: int, max_frames: int | None = None, pro
 
 
 def _cut_squares(
-    shot: Shot, crop: Crop, segmenter: Path | None, watch: Callable[[np.ndarray], None]
+    shot: Shot, crop: Crop, segmenter: Path | None, thumbnails: list[np.ndarray]
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """(picture over white, matte) of each frame, cropped; found by the segmenter, or with the source's own mattes.
 
-    `watch` is shown the crops with their background, in order.
+    Fills `thumbnails` with those of the crops with their background.
     """
 
-    def watched(frame: Frame) -> np.ndarray:
+    def cropped(frame: Frame) -> tuple[Frame, np.ndarray, np.ndarray]:
         picture = crop.apply(frame.rgb)
-        watch(picture)
-        return picture
+        return frame, picture, thumbnail(picture)
 
-    if segmenter is not None:
-        yield from cut_out((watched(frame) for frame in shot.frames()), segmenter)
-        return
-    for frame in shot.frames():
-        assert frame.alpha is not None  # the source is matted
-        image, matte = watched(frame), crop.apply(frame.alpha)
-        yield (image, matte) if shot.source.cut else over_white(image, matte)
+    with ThreadPoolExecutor(max_workers=threads()) as pool:
+
+        def squares() -> Iterator[tuple[Frame, np.ndarray]]:
+            for frame, picture, small in in_order(pool, cropped, shot.frames(), ahead=threads()):
+                thumbnails.append(small)
+                yield frame, picture
+
+        if segmenter is not None:
+            yield from cut_out((picture for _, picture in squares()), segmenter)
+            return
+        for frame, image in squares():
+            assert frame.alpha is not None  # the source is matted
+            matte = crop.apply(frame.alpha)
+            yield (image, matte) if shot.source.cut else over_white(image, matte)

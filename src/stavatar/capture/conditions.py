@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
 import torch
 from torch import Tensor
+
+from stavatar.parallel import threads
 
 THUMBNAIL = 160
 """Side of the grey pictures in which movement is looked for, pixels."""
@@ -169,16 +172,21 @@ def conditions_of(
         outside, other_faces: [T].
     """
     seen = ~np.isnan(landmarks[:, 0, 0])
-    faces = np.full((len(images), 3), np.nan, np.float32)
-    for t in np.flatnonzero(seen):
-        faces[t] = look_at_face(images[t], landmarks[t, :, :2])
     chins = np.where(seen, landmarks[:, :, 1].max(1), np.nan)
+    with ThreadPoolExecutor(max_workers=threads()) as pool:
+        background = pool.submit(lambda: follow(thumbnails, background_masks(mattes, inside)))
+        torso = pool.submit(lambda: follow(thumbnails, torso_masks(mattes, chins)))
+        faces = np.full((len(images), 3), np.nan, np.float32)
+        found = np.flatnonzero(seen)
+        looks = pool.map(lambda t: look_at_face(images[t], landmarks[t, :, :2]), found)
+        for t, look in zip(found, looks, strict=True):
+            faces[t] = look
     sharpness, brightness, clipped = torch.from_numpy(faces).unbind(1)
     return Conditions(
         other_faces=torch.from_numpy(other_faces.astype(np.int64)),
         outside=torch.from_numpy(outside),
-        background=torch.from_numpy(follow(thumbnails, background_masks(mattes, inside))),
-        torso=torch.from_numpy(follow(thumbnails, torso_masks(mattes, chins))),
+        background=torch.from_numpy(background.result()),
+        torso=torch.from_numpy(torso.result()),
         sharpness=sharpness,
         brightness=brightness,
         clipped=clipped,

@@ -30,7 +30,7 @@ from stavatar.sequence.untrusted import (
 
 MOST_BYTES = 8 << 30
 """Pictures that need more memory than this are refused before any is decoded."""
-THREADS = min(8, os.cpu_count() or 1)
+THREADS = min(16, os.cpu_count() or 1)
 DEFAULT_FPS = 25.0
 
 CutOut = Callable[[Iterable[np.ndarray]], Iterator[tuple[np.ndarray, np.ndarray]]]
