@@ -17,6 +17,7 @@ from PIL import Image
 
 from stavatar.capture import capture, video
 from stavatar.capture.capture import _cut_squares
+from stavatar.capture.conditions import thumbnail
 from stavatar.capture.crop import Crop
 from stavatar.capture.video import find_shot, open_source
 from stavatar.containers import write_video
@@ -365,10 +366,10 @@ def test_the_sources_own_mattes_are_kept(tmp_path):
     masks = half_masks(tmp_path, 12)
     source = video.ImageFiles(tmp_path, [tmp_path / f"{t}.png" for t in range(12)], masks)
     shot = find_shot(source, None, silent)
-    watched = []
-    pairs = list(_cut_squares(shot, Crop(16, 0, 96, 96), None, watched.append))
+    thumbnails = []
+    pairs = list(_cut_squares(shot, Crop(16, 0, 96, 96), None, thumbnails))
     assert len(pairs) == 12
-    np.testing.assert_array_equal(watched, [frame[:, 16:112] for frame in frames])
+    np.testing.assert_array_equal(thumbnails, [thumbnail(frame[:, 16:112]) for frame in frames])
     for (image, matte), frame in zip(pairs, frames, strict=True):
         np.testing.assert_array_equal(matte, np.repeat([[255] * 48 + [0] * 48], 96, axis=0))
         np.testing.assert_array_equal(image[:, :48], frame[:, 16:64])
@@ -382,7 +383,7 @@ def test_pictures_that_are_cut_out_already_stay_as_they_are(tmp_path):
         colour = np.full((96, 96, 3), [150 + 5 * t, 90, 40], np.uint8)
         Image.fromarray(np.dstack([colour, alpha])).save(tmp_path / f"{t}.png")
     shot = find_shot(open_source(tmp_path), None, silent)
-    pairs = list(_cut_squares(shot, Crop(0, 0, 96, 96), None, lambda picture: None))
+    pairs = list(_cut_squares(shot, Crop(0, 0, 96, 96), None, []))
     weight = alpha[..., None] / 255
     for t, (image, matte) in enumerate(pairs):
         np.testing.assert_array_equal(matte, alpha)

@@ -6,7 +6,7 @@ import torch
 
 from stavatar.errors import InputError
 from stavatar.head import HeadModel
-from stavatar.head.uv import GUTTER, UVAtlas, _rasterise, texel_centers
+from stavatar.head.uv import GUTTER, UVAtlas, _rasterise, gather_plainly, texel_centers
 
 
 @pytest.fixture(scope="module")
@@ -90,6 +90,25 @@ def test_gather_is_batched_zero_outside_and_differentiable(tiny_head: HeadModel)
     corners = values[1, tiny_head.faces[atlas.face[1, 2]]]
     torch.testing.assert_close(maps[1, :, 1, 2], atlas.barycentric[1, 2].double() @ corners)
     assert torch.autograd.gradcheck(atlas.gather, (values,))
+
+
+def test_the_kernel_gathers_as_torch_does(head: HeadModel) -> None:
+    atlas = UVAtlas.build(head, 48)
+    corners, weights = atlas.corners.flatten(0, 1), atlas.barycentric.flatten(0, 1)
+    generator = torch.Generator().manual_seed(0)
+    values = torch.randn(2, len(head.template), 3, generator=generator)
+    toward = torch.randn(2, 48 * 48, 3, generator=generator)
+    found = []
+    for kind in (torch.float32, torch.float64):
+        leaf = values.to(kind, copy=True).requires_grad_()
+        if kind == torch.float32:
+            texels = atlas.gather(leaf).flatten(2).transpose(1, 2)
+        else:
+            texels = gather_plainly(leaf, corners, weights)
+        texels.backward(toward.to(kind))
+        found.append((texels, leaf.grad))
+    for ours, theirs in zip(*found, strict=True):
+        torch.testing.assert_close(ours.double(), theirs, atol=1e-6, rtol=1e-6)
 
 
 def test_gather_faces(tiny_head: HeadModel) -> None:

@@ -15,6 +15,7 @@ clamped to that face. They count as `valid` but not as `inside`.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -93,11 +94,11 @@ class UVAtlas:
 
     def gather(self, values: Tensor) -> Tensor:
         """Vertex attributes [B, V, C] -> maps [B, C, R, R], zero where there is no face; differentiable."""
-        flat = self.corners.flatten(0, 1)
-        weights = self.barycentric.flatten(0, 1).to(values.dtype)
-        texels = sum(
-            (values.index_select(1, flat[:, k]) * weights[:, k, None] for k in range(3)), start=values.new_zeros(())
-        )
+        corners, weights = self.corners.flatten(0, 1), self.barycentric.flatten(0, 1)
+        if values.device.type == "cpu" and values.dtype == torch.float32:
+            texels = _Gather.apply(values, corners, weights)
+        else:
+            texels = gather_plainly(values, corners, weights)
         return texels.transpose(1, 2).unflatten(2, (self.resolution, self.resolution))
 
     def gather_faces(self, values: Tensor) -> Tensor:
@@ -108,6 +109,41 @@ class UVAtlas:
     def face_uv(self, faces: Tensor, barycentric: Tensor) -> Tensor:
         """UV coordinates [N, 2] of surface points given by face index [N] and barycentric weights [N, 3]."""
         return (self.uv[self.uv_faces[faces]] * barycentric[..., None]).sum(-2)
+
+
+def gather_plainly(values: Tensor, corners: Tensor, weights: Tensor) -> Tensor:
+    """Means [B, P, C] of values [B, V, C] at three corners [P, 3] by weights [P, 3], in torch's operations."""
+    weights = weights.to(values.dtype)
+    parts = (values.index_select(1, corners[:, k]) * weights[:, k, None] for k in range(3))
+    return sum(parts, start=values.new_zeros(()))
+
+
+class _Gather(torch.autograd.Function):
+    """The same in one kernel each way; torch adds rows up one by one."""
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor, corners: Tensor, weights: Tensor) -> Tensor:
+        from stavatar.head import _uv_kernels as kernels  # compiled on CPUs only
+        from stavatar.jit import threads
+
+        ctx.save_for_backward(corners, weights)
+        ctx.shape = values.shape
+        texels = torch.empty(len(values), len(corners), values.shape[2])
+        with threads():
+            kernels.gather(values.detach().contiguous().numpy(), corners.numpy(), weights.numpy(), texels.numpy())
+        return texels
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+        from stavatar.head import _uv_kernels as kernels
+        from stavatar.jit import threads
+
+        corners, weights = ctx.saved_tensors
+        values = torch.zeros(ctx.shape)
+        with threads():
+            kernels.gather_backward(gradient.contiguous().numpy(), corners.numpy(), weights.numpy(), values.numpy())
+        return values, None, None
 
 
 def texel_centers(resolution: int, *, device: torch.device | str = "cpu") -> Tensor:
