@@ -152,8 +152,9 @@ def _draw_wireframe(image: np.ndarray, pixels: Tensor, faces: Tensor) -> None:
 
 
 def _draw_points(image: np.ndarray, points: Tensor, colour: tuple[int, int, int]) -> None:
-    for point in _fixed_point(points):
-        cv2.circle(image, point.tolist(), 1 << SHIFT, colour, -1, cv2.LINE_AA, SHIFT)
+    """Dots. All in one call: as lines of no length, whose round ends remain."""
+    dots = _fixed_point(points)[:, None].repeat(2, 1)
+    cv2.polylines(image, list(dots), False, colour, 2, cv2.LINE_AA, SHIFT)
 
 
 def _fixed_point(pixels: Tensor) -> np.ndarray:
