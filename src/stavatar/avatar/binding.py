@@ -106,8 +106,8 @@ class _Binding(torch.autograd.Function):
                     frames[frame], face_array, position, log_scale, quaternion,
                     *(offset[frame] for offset in offsets), soft, in_face, *(output[frame] for output in outputs),
                 )  # fmt: skip
-        ctx.save_for_backward(faces, face, *inputs)
-        ctx.frames, ctx.soft, ctx.in_face = frames, soft, in_face
+        ctx.save_for_backward(faces, face, *inputs[:4])
+        ctx.frames, ctx.soft, ctx.in_face, ctx.offsets = frames, soft, in_face, offsets
         means, quaternions, scales = (torch.from_numpy(output) for output in outputs)
         return means, quaternions, scales
 
@@ -118,7 +118,8 @@ class _Binding(torch.autograd.Function):
         from stavatar.jit import threads
 
         faces, face, *inputs = (_array(tensor) for tensor in ctx.saved_tensors)
-        vertices, position, log_scale, quaternion, *offsets = inputs
+        vertices, position, log_scale, quaternion = inputs
+        offsets = ctx.offsets  # as arrays of their own already, where inputs are columns of one
         arrays = [_array(gradient) for gradient in gradients]
         bound = position, log_scale, quaternion
         d_bound = [np.zeros_like(array) for array in bound]
