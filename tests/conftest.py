@@ -1,6 +1,7 @@
 """What several tests share: the embedded head, and a small performance of it with known truth."""
 
 import dataclasses
+import pickle
 
 import pytest
 import torch
@@ -16,9 +17,29 @@ from stavatar.head import flame_uv, load_embedded_head, load_flame
 from stavatar.head.regions import RegionMasks
 from stavatar.head.uv import UVAtlas
 from stavatar.sequence import Sequence
+from stavatar.synth import render as synth_render
+from stavatar.synth._skin import paint_head
 from stavatar.training.trainer import start_avatar
 
 SIZE = 64
+
+
+@pytest.fixture(scope="session", autouse=True)
+def people_are_painted_once():
+    """Painting an invented person takes seconds, and many tests look at the same ones; the last few are remembered."""
+    painted = {}
+
+    def remembered(head, subject):
+        key = head.name, head.template.numpy().tobytes(), pickle.dumps(subject)
+        if key not in painted:
+            if len(painted) == 4:
+                del painted[next(iter(painted))]
+            painted[key] = paint_head(head, subject)
+        return painted[key].copy()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(synth_render, "paint_head", remembered)
+        yield
 
 
 @pytest.fixture(scope="session")
