@@ -6,11 +6,12 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from queue import SimpleQueue
 
 import pytest
 import torch
 
-from stavatar.parallel import in_chunks, in_order, threads
+from stavatar.parallel import borrowed, in_chunks, in_order, threads
 
 
 def test_results_come_in_the_order_of_the_items():
@@ -54,6 +55,42 @@ def test_an_error_comes_at_its_place():
         assert [next(results), next(results)] == [0, 1]
         with pytest.raises(ValueError, match="the third"):
             next(results)
+
+
+@pytest.mark.parametrize("by_error", [True, False], ids=["by an error", "by being closed"])
+def test_nothing_is_at_work_once_it_has_ended(by_error: bool):
+    """So that whoever closes the tools next closes them under nobody."""
+    at_work, done = threading.Event(), []
+
+    def work(item: int) -> int:
+        if item == 0 and by_error:
+            at_work.wait(10)
+            raise ValueError("the first")
+        if item == 1:
+            at_work.set()
+            time.sleep(0.1)
+            done.append(item)
+        return item
+
+    with ThreadPoolExecutor(2) as pool:
+        results = in_order(pool, work, range(50), ahead=20)
+        if by_error:
+            with pytest.raises(ValueError, match="the first"):
+                next(results)
+        else:
+            assert next(results) == 0
+            assert at_work.wait(10)
+            results.close()
+        assert done == [1]
+
+
+def test_a_tool_that_is_borrowed_is_nobody_elses_and_comes_back_from_a_failure():
+    idle = SimpleQueue[str]()
+    idle.put("hammer")
+    with pytest.raises(ValueError), borrowed(idle) as tool:
+        assert tool == "hammer" and idle.empty()
+        raise ValueError
+    assert idle.get_nowait() == "hammer"
 
 
 def test_chunks_hold_all_items_and_the_last_may_be_shorter():

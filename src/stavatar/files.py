@@ -179,8 +179,6 @@ def link_or_copy(source: Path, target: Path) -> None:
     """Give a file that is on the disk a second name, or where file systems allow none, a copy, on the disk as well."""
     try:
         os.link(source, target)
-    except FileNotFoundError:
-        raise
     except OSError:
         shutil.copyfile(source, target)
         flush(target)

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Executor, Future
+from concurrent.futures import Executor, Future, wait
+from contextlib import contextmanager
 from itertools import islice
+from queue import SimpleQueue
 from typing import TypeVar
 
 import torch
@@ -23,14 +25,30 @@ def threads() -> int:
 
 
 def in_order(pool: Executor, work: Callable[[Item], Result], items: Iterable[Item], ahead: int) -> Iterator[Result]:
-    """What `work` makes of each item, in the items' order; `items` is asked for `ahead` more than have come out."""
+    """What `work` makes of each item, in the items' order; `items` is asked for `ahead` more than have come out.
+
+    Once this ends, by an error or by being closed too, nothing of it is at work any more: what it works with may go.
+    """
     pending: deque[Future[Result]] = deque()
-    for item in items:
-        pending.append(pool.submit(work, item))
-        if len(pending) > ahead:
+    try:
+        for item in items:
+            pending.append(pool.submit(work, item))
+            if len(pending) > ahead:
+                yield pending.popleft().result()
+        while pending:
             yield pending.popleft().result()
-    while pending:
-        yield pending.popleft().result()
+    finally:
+        wait([future for future in pending if not future.cancel()])
+
+
+@contextmanager
+def borrowed(idle: SimpleQueue[Item]) -> Iterator[Item]:
+    """One of the tools that several threads share, once one is idle; it is idle again afterwards."""
+    tool = idle.get()
+    try:
+        yield tool
+    finally:
+        idle.put(tool)
 
 
 def in_chunks(items: Iterable[Item], size: int) -> Iterator[list[Item]]:

@@ -18,7 +18,7 @@ from stavatar.capture._quiet import loading
 from stavatar.capture.video import Frame
 from stavatar.errors import InputError
 from stavatar.head.landmarks import LANDMARKS
-from stavatar.parallel import in_chunks, in_order, threads
+from stavatar.parallel import borrowed, in_chunks, in_order, threads
 from stavatar.progress import Report
 
 BLENDSHAPES = 52
@@ -122,11 +122,8 @@ def track_face(frames: Iterable[Frame], model: Path, report: Report) -> FaceTrac
         pool = stack.enter_context(ThreadPoolExecutor(max_workers=lanes))
 
         def detect(chunk: list[Frame]) -> tuple[list[list[_Face]], tuple[str, ...]]:
-            landmarker = idle.get()
-            try:
+            with borrowed(idle) as landmarker:
                 return landmarker.detect(chunk)
-            finally:
-                idle.put(landmarker)
 
         for faces, found in in_order(pool, detect, in_chunks(chain(first, frames), _CHUNK), ahead=lanes):
             seen += faces

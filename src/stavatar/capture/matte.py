@@ -22,7 +22,7 @@ import numpy as np
 from mediapipe.tasks.python import BaseOptions, vision
 
 from stavatar.capture._quiet import loading
-from stavatar.parallel import in_order, threads
+from stavatar.parallel import borrowed, in_order, threads
 
 SEGMENTER_SIDE = 256
 """The segmenter's own resolution."""
@@ -74,13 +74,10 @@ def _segmented(pictures: Iterable[np.ndarray], model: Path, pool: Executor) -> I
 
         def segment(picture: np.ndarray) -> _Seen:
             small = cv2.resize(picture, (SEGMENTER_SIDE, SEGMENTER_SIDE), interpolation=cv2.INTER_AREA)
-            segmenter = idle.get()
-            try:
+            with borrowed(idle) as segmenter:
                 result = segmenter.segment(mp.Image(image_format=mp.ImageFormat.SRGB, data=small))
                 # a copy: the result's own memory goes with the result
                 confidence = np.array(result.confidence_masks[-1].numpy_view(), dtype=np.float32)
-            finally:
-                idle.put(segmenter)
             blurred = _box_mean(small.astype(np.float32) / 255, 2)  # compares pictures, not their noise
             return _Seen(picture, blurred, confidence.reshape(SEGMENTER_SIDE, SEGMENTER_SIDE))
 

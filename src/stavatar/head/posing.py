@@ -16,7 +16,7 @@ from stavatar.rotations import axis_angle_to_matrix
 
 JOINTS = ("root", "neck", "jaw", "left_eye", "right_eye")
 PARENTS = (-1, 0, 1, 1, 1)
-_NECK = JOINTS.index("neck")
+_NECK, _PARENTS = JOINTS.index("neck"), np.array(PARENTS)
 
 
 def pose(
@@ -88,7 +88,7 @@ class _Pose(torch.autograd.Function):
         vertices, places = np.empty_like(unposed), np.empty_like(joints)
         with threads():
             kernels.pose(
-                unposed, joints, turns, _NECK, neck_translation, translation, weights, np.array(PARENTS),
+                unposed, joints, turns, _NECK, neck_translation, translation, weights, _PARENTS,
                 vertices, places,
             )  # fmt: skip
         ctx.save_for_backward(*inputs)
@@ -104,7 +104,7 @@ class _Pose(torch.autograd.Function):
         results = [np.zeros_like(each) for each in (unposed, joints, turns, neck_translation, translation)]
         with threads():
             kernels.pose_backward(
-                unposed, joints, turns, _NECK, neck_translation, weights, np.array(PARENTS),
+                unposed, joints, turns, _NECK, neck_translation, weights, _PARENTS,
                 *(_array(gradient) for gradient in gradients), *results,
             )  # fmt: skip
         return *(torch.from_numpy(result) for result in results), None
