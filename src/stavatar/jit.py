@@ -56,6 +56,11 @@ The only thing that a kernel may use from another file: those that are cached do
 """
 
 
+def array_of(tensor: torch.Tensor) -> np.ndarray:
+    """What kernels read of a tensor on the CPU: its numbers in order, copied only where they lie otherwise."""
+    return tensor.detach().contiguous().numpy()
+
+
 @kernel(parallel=True)
 def _touch(values):  # type: ignore[no-untyped-def]
     for i in numba.prange(values.shape[0]):

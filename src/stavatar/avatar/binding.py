@@ -92,9 +92,9 @@ class _Binding(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, faces: Tensor, face: Tensor, soft: bool, in_face: bool, *inputs: Tensor) -> Placed:
         from stavatar.avatar import _binding_kernels as kernels  # compiled on CPUs only
-        from stavatar.jit import threads
+        from stavatar.jit import array_of, threads
 
-        vertices, position, log_scale, quaternion, *offsets = (_array(tensor) for tensor in inputs)
+        vertices, position, log_scale, quaternion, *offsets = (array_of(tensor) for tensor in inputs)
         batch, count = len(vertices), len(position)
         frames = np.empty((batch, len(faces), _ROW))
         outputs = tuple(np.empty((batch, count, width), np.float32) for width in (3, 4, 3))
@@ -115,12 +115,12 @@ class _Binding(torch.autograd.Function):
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Any, ...]:
         from stavatar.avatar import _binding_kernels as kernels
-        from stavatar.jit import threads
+        from stavatar.jit import array_of, threads
 
-        faces, face, *inputs = (_array(tensor) for tensor in ctx.saved_tensors)
+        faces, face, *inputs = (array_of(tensor) for tensor in ctx.saved_tensors)
         vertices, position, log_scale, quaternion = inputs
         offsets = ctx.offsets  # as arrays of their own already, where inputs are columns of one
-        arrays = [_array(gradient) for gradient in gradients]
+        arrays = [array_of(gradient) for gradient in gradients]
         bound = position, log_scale, quaternion
         d_bound = [np.zeros_like(array) for array in bound]
         d_offsets = [np.empty_like(offset) for offset in offsets]
@@ -138,7 +138,3 @@ class _Binding(torch.autograd.Function):
                 kernels.add_corners(faces, d_corners, d_vertices[frame])
         results = [torch.from_numpy(array) for array in (d_vertices, *d_bound, *d_offsets)]
         return (None, None, None, None, *results)
-
-
-def _array(tensor: Tensor) -> np.ndarray:
-    return tensor.detach().contiguous().numpy()

@@ -82,9 +82,9 @@ class _Pose(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, *inputs: Tensor) -> tuple[Tensor, Tensor]:
         from stavatar.head import _posing_kernels as kernels  # compiled on CPUs only
-        from stavatar.jit import threads
+        from stavatar.jit import array_of, threads
 
-        unposed, joints, turns, neck_translation, translation, weights = (_array(tensor) for tensor in inputs)
+        unposed, joints, turns, neck_translation, translation, weights = (array_of(tensor) for tensor in inputs)
         vertices, places = np.empty_like(unposed), np.empty_like(joints)
         with threads():
             kernels.pose(
@@ -98,17 +98,13 @@ class _Pose(torch.autograd.Function):
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         from stavatar.head import _posing_kernels as kernels
-        from stavatar.jit import threads
+        from stavatar.jit import array_of, threads
 
-        unposed, joints, turns, neck_translation, translation, weights = (_array(each) for each in ctx.saved_tensors)
+        unposed, joints, turns, neck_translation, translation, weights = (array_of(each) for each in ctx.saved_tensors)
         results = [np.zeros_like(each) for each in (unposed, joints, turns, neck_translation, translation)]
         with threads():
             kernels.pose_backward(
                 unposed, joints, turns, _NECK, neck_translation, weights, _PARENTS,
-                *(_array(gradient) for gradient in gradients), *results,
+                *(array_of(gradient) for gradient in gradients), *results,
             )  # fmt: skip
         return *(torch.from_numpy(result) for result in results), None
-
-
-def _array(tensor: Tensor) -> np.ndarray:
-    return tensor.detach().contiguous().numpy()

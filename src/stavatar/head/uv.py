@@ -124,25 +124,25 @@ class _Gather(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, values: Tensor, corners: Tensor, weights: Tensor) -> Tensor:
         from stavatar.head import _uv_kernels as kernels  # compiled on CPUs only
-        from stavatar.jit import threads
+        from stavatar.jit import array_of, threads
 
         ctx.save_for_backward(corners, weights)
         ctx.shape = values.shape
         texels = torch.empty(len(values), len(corners), values.shape[2])
         with threads():
-            kernels.gather(values.detach().contiguous().numpy(), corners.numpy(), weights.numpy(), texels.numpy())
+            kernels.gather(array_of(values), array_of(corners), array_of(weights), texels.numpy())
         return texels
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
         from stavatar.head import _uv_kernels as kernels
-        from stavatar.jit import threads
+        from stavatar.jit import array_of, threads
 
         corners, weights = ctx.saved_tensors
         values = torch.zeros(ctx.shape)
         with threads():
-            kernels.gather_backward(gradient.contiguous().numpy(), corners.numpy(), weights.numpy(), values.numpy())
+            kernels.gather_backward(array_of(gradient), array_of(corners), array_of(weights), values.numpy())
         return values, None, None
 
 

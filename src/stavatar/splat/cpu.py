@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from stavatar.camera import Camera
-from stavatar.jit import threads
+from stavatar.jit import array_of, threads
 from stavatar.splat import _blending_kernels as blending
 from stavatar.splat import _projection_kernels as projection
 from stavatar.splat.conventions import Rasterization
@@ -57,10 +57,6 @@ def rasterize(
     )
 
 
-def _array(tensor: Tensor) -> np.ndarray:
-    return tensor.detach().contiguous().numpy()
-
-
 def _camera_arrays(camera: Camera) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Pose, focal and centre in float64, which is what the projection computes in."""
     return (
@@ -74,7 +70,7 @@ def _project(
     means: Tensor, quaternions: Tensor, scales: Tensor, opacities: Tensor, camera: Camera
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     batch, count = means.shape[:2]
-    inputs = [_array(tensor) for tensor in (means, quaternions, scales, opacities)]
+    inputs = [array_of(tensor) for tensor in (means, quaternions, scales, opacities)]
     outputs = (
         np.empty((batch, count, 2), np.float32),
         np.empty((batch, count, 3), np.float32),
@@ -107,8 +103,8 @@ class _Projection(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, d_means2d: Tensor, d_conics: Tensor, *_: Tensor) -> tuple[Any, ...]:
-        means, quaternions, scales, conics, radii = (_array(tensor) for tensor in ctx.saved_tensors)
-        gradients = _array(d_means2d), _array(d_conics)
+        means, quaternions, scales, conics, radii = (array_of(tensor) for tensor in ctx.saved_tensors)
+        gradients = array_of(d_means2d), array_of(d_conics)
         outputs = np.empty_like(means), np.empty_like(quaternions), np.empty_like(scales)
         camera = ctx.camera
         pose, focal, center = _camera_arrays(camera)
@@ -150,13 +146,13 @@ def _blend(
     """Returns (image, alpha, extra, pixel counts, blending weights) and each scene's tile lists."""
     batch, count = opacities.shape
     height, width = camera.height, camera.width
-    inputs = [_array(tensor) for tensor in (means2d, conics, opacities, colors, extra)]
+    inputs = [array_of(tensor) for tensor in (means2d, conics, opacities, colors, extra)]
     image = np.empty((batch, height, width, 3), np.float32)
     alpha = np.empty((batch, height, width), np.float32)
     blended = np.empty((batch, height, width, extra.shape[-1]), np.float32)
     counts = np.zeros((batch, count if statistics else 0), np.float32)
     weights = np.zeros_like(counts)
-    depth_array, radius_array, base = _array(depths), _array(radii), _array(background)
+    depth_array, radius_array, base = array_of(depths), array_of(radii), array_of(background)
     lists = []
     with threads() as chunks:
         for scene in range(batch):
@@ -202,8 +198,8 @@ class _Blending(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, d_image: Tensor, d_alpha: Tensor, d_extra: Tensor, *_: Tensor) -> tuple[Any, ...]:
-        image, alpha, extra, background = (_array(tensor) for tensor in ctx.saved_tensors)
-        gradients = [_array(tensor) for tensor in (d_image, d_alpha, d_extra)]
+        image, alpha, extra, background = (array_of(tensor) for tensor in ctx.saved_tensors)
+        gradients = [array_of(tensor) for tensor in (d_image, d_alpha, d_extra)]
         batch = len(image)
         shapes = (2,), (3,), (), (3,), (extra.shape[-1],)
         outputs = [np.zeros((batch, ctx.count, *shape), np.float32) for shape in shapes]
