@@ -28,12 +28,16 @@ demo: install
 	$(BIN)/stavatar assets
 	$(BIN)/stavatar demo -o demo
 
+# Most tests use one core. Files of tests stay together, for what their tests share; threads that wait leave the cores
+# to the other process.
+PYTEST := OMP_WAIT_POLICY=passive $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+
 test: install lint types
 	$(BIN)/stavatar assets
-	$(BIN)/python -m pytest -m 'not slow'
+	$(PYTEST) -m 'not slow'
 
 test-all: install
-	$(BIN)/python -m pytest
+	$(PYTEST)
 
 lint: install
 	$(BIN)/ruff check .

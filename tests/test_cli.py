@@ -17,6 +17,7 @@ import torch
 from PIL import Image
 
 from stavatar import assets, cli, config, doctor, pipeline
+from stavatar.cli.app import output
 from stavatar.cli.options import configure
 from stavatar.errors import AssetError
 from stavatar.interruption import Interrupted
@@ -443,8 +444,9 @@ def test_help_and_tables_do_not_wait_for_heavy_imports(module):
     assert answer.stdout.strip() == "[]"
 
 
-def test_doctor_and_the_list_of_assets_answer(stavatar, monkeypatch):
-    monkeypatch.setenv("COLUMNS", "200")
+@pytest.mark.parametrize("width", [80, 200])
+def test_doctor_and_the_list_of_assets_answer(stavatar, monkeypatch, width):
+    monkeypatch.setattr(output, "width", width)
     code, found, _ = stavatar("doctor")
     assert code == 0
     assert "CPU cores" in found

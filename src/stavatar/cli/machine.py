@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated
 
 import typer
-from rich.table import Table
+from rich.table import Column, Table
 
 from stavatar.cli.app import app, output
 
@@ -20,7 +20,8 @@ def assets(
 
     if not listing:
         files.fetch(names or None)
-    table = Table("name", "state", "size", "licence", "for", "file")
+    titles = "state", "size", "licence", "for", "file"
+    table = Table(Column("name", no_wrap=True), *(Column(title, overflow="fold") for title in titles))  # nothing cut
     for state in files.states():
         asset = state.asset
         colour = {"present": "green", "own file": "green", "missing": "yellow", "damaged": "red"}[state.state]
@@ -34,7 +35,7 @@ def doctor() -> None:
     """Say what this machine has, what is missing, and which presets suit it."""
     from stavatar import doctor as inspection
 
-    table = Table("what", "found", "advice")
+    table = Table("what", Column("found", overflow="fold"), Column("advice", overflow="fold"))
     for finding in inspection.inspect():
         style = {"good": "green", "lacking": "yellow", "plain": ""}[finding.verdict]
         table.add_row(finding.topic, f"[{style}]{finding.value}[/]" if style else finding.value, finding.advice)
