@@ -10,10 +10,7 @@ from typing import Any
 import numba
 import numpy as np
 import torch
-from llvmlite import ir
 from numba.core import config
-from numba.core.types import Float
-from numba.extending import intrinsic
 
 
 def kernel(*, parallel: bool = False, inline: bool = False) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
@@ -25,7 +22,7 @@ def kernel(*, parallel: bool = False, inline: bool = False) -> Callable[[Callabl
 
     No "fast math": Numba optimises a kernel once more for its cache than for the process that compiles it, and what may
     be added in another order would then come to other bits. Kernels say themselves which products and sums are one
-    operation (:func:`fma`), and add up in lanes where the order is to be a vector's.
+    operation, and what is done eight at a time (`vectors.py`).
     """
     flags: dict[str, Any] = {"parallel": parallel, "error_model": "numpy", "nogil": True}
     if inline:
@@ -38,22 +35,6 @@ def kernel(*, parallel: bool = False, inline: bool = False) -> Callable[[Callabl
             return numba.njit(**flags)(function)
 
     return compile_lazily
-
-
-def _fused(_, a, b, c):  # type: ignore[no-untyped-def]
-    def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
-        kind = context.get_value_type(signature.return_type)
-        function = builder.module.declare_intrinsic("llvm.fmuladd", [kind], ir.FunctionType(kind, [kind] * 3))
-        return builder.call(function, arguments)
-
-    return (a(a, b, c), generate) if isinstance(a, Float) and a == b == c else None
-
-
-fma: Any = intrinsic(_fused)
-"""``fma(a, b, c)`` in a kernel: a * b + c, rounded once where the processor can do that, for floats of one type.
-
-The only thing that a kernel may use from another file: those that are cached do not notice when it changes.
-"""
 
 
 def array_of(tensor: torch.Tensor) -> np.ndarray:

@@ -18,7 +18,8 @@ import torch
 from numba import prange
 from torch import Tensor
 
-from stavatar.jit import fma, kernel, threads
+from stavatar.jit import kernel, threads
+from stavatar.vectors import fma
 
 _f = np.float32
 _u = np.uint64  # of an index: only so does the compiler know that none is counted from the end

@@ -11,7 +11,8 @@ import math
 import numpy as np
 from numba import prange
 
-from stavatar.jit import fma, kernel
+from stavatar.jit import kernel
+from stavatar.vectors import fma
 
 _f = np.float32
 

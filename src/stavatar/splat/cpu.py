@@ -124,7 +124,6 @@ class _Tiles:
 
     order: np.ndarray
     splats: np.ndarray
-    rows: np.ndarray
     slots: np.ndarray
     starts: np.ndarray
     entries: np.ndarray
@@ -157,16 +156,17 @@ def _blend(
     with threads() as chunks:
         for scene in range(batch):
             order = blending.by_depth(depth_array[scene], radius_array[scene])
-            splats, rows, box = blending.lay_out(order, *(array[scene] for array in inputs), width, height)
-            slots, starts, entries = blending.sort_into_tiles(box, width, height)
-            tiles = np.argsort(starts[:-1] - starts[1:], kind="stable")
+            splats, ellipses, columns = blending.lay_out(order, *(array[scene] for array in inputs), width)
+            firsts, strips = blending.cut_into_strips(splats, ellipses, columns, height)
+            slots, starts, entries, loads = blending.sort_into_tiles(columns, firsts, strips, chunks, width, height)
+            tiles = np.argsort(-loads, kind="stable")
             sums = np.empty((len(entries) if statistics else 0, 2), np.float32)
             blending.blend(
-                splats, rows, starts, entries, tiles, chunks, base, image[scene], alpha[scene], blended[scene], sums
+                splats, starts, entries, tiles, chunks, base, image[scene], alpha[scene], blended[scene], sums
             )
             if statistics:
                 blending.gather_sums(order, slots, sums, counts[scene], weights[scene])
-            lists.append(_Tiles(order, splats, rows, slots, starts, entries, tiles))
+            lists.append(_Tiles(order, splats, slots, starts, entries, tiles))
     images = torch.from_numpy(image), torch.from_numpy(alpha), torch.from_numpy(blended)
     return (*images, torch.from_numpy(counts), torch.from_numpy(weights)), lists
 
@@ -207,7 +207,7 @@ class _Blending(torch.autograd.Function):
             for scene, lists in enumerate(ctx.lists):
                 slot_sums = np.empty((len(lists.entries), lists.splats.shape[1]), np.float32)
                 blending.blend_backward(
-                    lists.splats, lists.rows, lists.starts, lists.entries, lists.tiles, chunks, background,
+                    lists.splats, lists.starts, lists.entries, lists.tiles, chunks, background,
                     image[scene], alpha[scene], extra[scene], *(array[scene] for array in gradients), slot_sums,
                 )  # fmt: skip
                 blending.gather_gradients(
