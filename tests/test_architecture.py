@@ -28,11 +28,12 @@ ALLOWED: dict[str, set[str]] = {
     "config": {"errors", "files"},
     "assets": {"errors", "files", "progress"},
     "jit": set(),
+    "vectors": set(),
     "mesh": {"camera", "jit"},
     "gpu": set(),
     # what is posed, what is drawn, what was seen
     "head": {"arrays", "assets", "errors", "files", "gpu", "jit", "rotations"},
-    "splat": {"camera", "errors", "gpu", "jit", "rotations"},
+    "splat": {"camera", "errors", "gpu", "jit", "rotations", "vectors"},
     "sequence": {"arrays", "camera", "errors", "files", "head", "locks", "progress", "rotations"},
     # video in, sequence out
     "capture": {"assets", "containers", "errors", "files", "head", "parallel", "progress"},
@@ -44,10 +45,10 @@ ALLOWED: dict[str, set[str]] = {
         *("block_solver", "camera", "capture", "errors", "head", "parallel", "progress", "rotations", "sequence"),
     },
     # sequence in, avatar out
-    "avatar": {"camera", "config", "errors", "files", "gpu", "head", "jit", "mesh", "rotations", "splat"},
+    "avatar": {"camera", "config", "errors", "files", "gpu", "head", "jit", "mesh", "rotations", "splat", "vectors"},
     "density": {"avatar", "config", "head", "rotations", "splat"},
     "alignment": {"avatar", "block_solver", "camera", "head", "progress", "sequence", "splat"},
-    "similarity": {"jit"},
+    "similarity": {"jit", "vectors"},
     # The losses stand below evaluation, whose SSIM they define, though they lie in training's folder.
     "training.losses": {"gpu", "similarity"},
     "evaluation": {

@@ -34,6 +34,7 @@ LANES = 8
 _FLOAT = ir.FloatType()
 _VECTOR = ir.VectorType(_FLOAT, LANES)
 _MASK = ir.VectorType(ir.IntType(1), LANES)
+_BITS, _HALVES = ir.VectorType(ir.IntType(32), LANES), ir.VectorType(ir.IntType(16), LANES)
 _NAMES = {_FLOAT: "f32", ir.DoubleType(): "f64", _VECTOR: "v8f32"}
 
 
@@ -146,7 +147,12 @@ def _both(context: Any, builder: Any, signature: Any, values: Any) -> Any:
 # ----------------------------------------------------------------------------------------------------------- functions
 
 
-@intrinsic
+def _instruction(typed: Callable[..., Any]) -> Any:
+    """Something that kernels call by other arguments than those of its definition, which type checkers cannot know."""
+    return intrinsic(typed)
+
+
+@_instruction
 def fma(_, a, b, c):  # type: ignore[no-untyped-def]
     """a * b + c, rounded once where the processor can do that: floats of one type, or vectors and numbers."""
 
@@ -161,38 +167,53 @@ def fma(_, a, b, c):  # type: ignore[no-untyped-def]
     return (a(*kinds), generate) if isinstance(a, types.Float) and a == b == c else None
 
 
-@intrinsic
+@_instruction
 def load(_, array, index):  # type: ignore[no-untyped-def]
-    """array[index : index + 8] of a float32 array [N] without gaps; nobody checks that it ends there."""
+    """array[index : index + 8] of an array [N] without gaps; nobody checks that it ends there.
+
+    It holds float32, or bfloat16 in the guise of uint16, which NumPy has no type for.
+    """
 
     def generate(context, builder, signature, values):  # type: ignore[no-untyped-def]
-        return builder.load(_place(context, builder, signature, values), align=4)
+        if signature.args[0].dtype == types.float32:
+            return builder.load(_place(context, builder, signature, values, _VECTOR), align=4)
+        halves = builder.load(_place(context, builder, signature, values, _HALVES), align=2)
+        bits = builder.shl(builder.zext(halves, _BITS), _BITS([16] * LANES))
+        return builder.bitcast(bits, _VECTOR)
 
-    return _if_floats(vector, array, index), generate
+    return (vector(array, types.intp), generate) if _is_row(array) and isinstance(index, types.Integer) else None
 
 
-@intrinsic
+@_instruction
 def store(_, array, index, value):  # type: ignore[no-untyped-def]
-    """array[index : index + 8] = value, for the same arrays."""
+    """array[index : index + 8] = value, for the same arrays; bfloat16 is the nearest, of two the even one."""
 
     def generate(context, builder, signature, values):  # type: ignore[no-untyped-def]
-        builder.store(values[2], _place(context, builder, signature, values), align=4)
+        if signature.args[0].dtype == types.float32:
+            builder.store(values[2], _place(context, builder, signature, values, _VECTOR), align=4)
+        else:
+            bits, half = builder.bitcast(values[2], _BITS), _BITS([16] * LANES)
+            odd = builder.and_(builder.lshr(bits, half), _BITS([1] * LANES))
+            nearest = builder.add(builder.add(bits, _BITS([0x7FFF] * LANES)), odd)
+            halves = builder.trunc(builder.lshr(nearest, half), _HALVES)
+            builder.store(halves, _place(context, builder, signature, values, _HALVES), align=2)
         return context.get_dummy_value()
 
-    return _if_floats(types.void, array, index, vector), generate
+    good = _is_row(array) and isinstance(index, types.Integer) and value == vector
+    return (types.void(array, types.intp, vector), generate) if good else None
 
 
-def _if_floats(result: types.Type, array: Any, index: Any, *others: types.Type) -> Any:
-    good = isinstance(array, types.Array) and array.dtype == types.float32 and array.ndim == 1 and array.layout == "C"
-    return result(array, types.intp, *others) if good and isinstance(index, types.Integer) else None
+def _is_row(array: Any) -> bool:
+    good = isinstance(array, types.Array) and array.ndim == 1 and array.layout == "C"
+    return good and array.dtype in (types.float32, types.uint16)
 
 
-def _place(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+def _place(context: Any, builder: Any, signature: Any, values: Any, kind: Any) -> Any:
     data = context.make_array(signature.args[0])(context, builder, values[0]).data
-    return builder.bitcast(builder.gep(data, [values[1]]), _VECTOR.as_pointer())
+    return builder.bitcast(builder.gep(data, [values[1]]), kind.as_pointer())
 
 
-@intrinsic
+@_instruction
 def spread(_, number):  # type: ignore[no-untyped-def]
     """A number eight times."""
 
@@ -202,7 +223,7 @@ def spread(_, number):  # type: ignore[no-untyped-def]
     return (vector(number), generate) if isinstance(number, types.Number) else None
 
 
-@intrinsic
+@_instruction
 def steps(_):  # type: ignore[no-untyped-def]
     """0, 1, 2, ..., 7."""
 
@@ -212,7 +233,7 @@ def steps(_):  # type: ignore[no-untyped-def]
     return vector(), generate
 
 
-@intrinsic
+@_instruction
 def choose(_, condition, value, otherwise):  # type: ignore[no-untyped-def]
     """value where the mask holds, otherwise elsewhere; one of them may be a number."""
 
@@ -224,7 +245,7 @@ def choose(_, condition, value, otherwise):  # type: ignore[no-untyped-def]
     return (vector(condition, value, otherwise), generate) if good else None
 
 
-@intrinsic
+@_instruction
 def least(_, value, other):  # type: ignore[no-untyped-def]
     """The smaller of a vector and a vector or number, lane by lane; `other` where either is no number."""
 
@@ -236,7 +257,7 @@ def least(_, value, other):  # type: ignore[no-untyped-def]
     return (vector(value, other), generate) if good else None
 
 
-@intrinsic
+@_instruction
 def size(_, value):  # type: ignore[no-untyped-def]
     """The vector without its signs."""
 
@@ -246,7 +267,17 @@ def size(_, value):  # type: ignore[no-untyped-def]
     return (vector(value), generate) if value == vector else None
 
 
-@intrinsic
+@_instruction
+def nearest(_, value):  # type: ignore[no-untyped-def]
+    """The nearest whole numbers."""
+
+    def generate(context, builder, signature, values):  # type: ignore[no-untyped-def]
+        return _called(builder, "llvm.rint", _VECTOR, values)
+
+    return (vector(value), generate) if value == vector else None
+
+
+@_instruction
 def add_up(_, value):  # type: ignore[no-untyped-def]
     """The sum of the eight lanes: halves first, then quarters, which is the same everywhere."""
 
@@ -260,7 +291,7 @@ def add_up(_, value):  # type: ignore[no-untyped-def]
     return (types.float32(value), generate) if value == vector else None
 
 
-@intrinsic
+@_instruction
 def add_up_each(_, a, b, c, d, e, f, g, h):  # type: ignore[no-untyped-def]
     """The sums of eight vectors as one vector, with less work than eight times :func:`add_up`."""
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from stavatar.avatar.encoding import fourier_encode
+from stavatar.avatar._encoding_kernels import EncodedMap
 from stavatar.avatar.network import OffsetNetwork
 from stavatar.avatar.windows import Box, paste
 
@@ -149,7 +149,7 @@ def offset_maps(
 def _regions(network: OffsetNetwork, folded: FoldedRegions, displacement: Tensor, expression: Tensor) -> list[Tensor]:
     """What each region's local branch adds to the fused map, over its box."""
     dtype = folded.reference.dtype
-    moved = _convolve(fourier_encode(displacement).to(dtype, memory_format=torch.channels_last), *folded.moved)
+    moved = _convolve(EncodedMap.apply(displacement, dtype), *folded.moved)
     projected = F.relu(network.local_expression(expression))
     bias = network.local_first.conv.bias
     assert bias is not None
