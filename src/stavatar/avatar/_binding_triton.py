@@ -13,7 +13,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from stavatar.gpu._loading_triton import load_three
+from stavatar.gpu._loading_triton import load_four, load_three
 
 TOLD = 17
 """Values that a face says: rotation 9, its quaternion 4, origin 3, size 1."""
@@ -49,16 +49,6 @@ def _turn(x, y, z):  # type: ignore[no-untyped-def]
     factor = tl.where(small, 0.5 - square / 48, tl.sin(angle / 2) / angle)
     slope = tl.where(small, -1.0 / 24, (real / 2 - factor) / (angle * angle))
     return real, factor, slope
-
-
-@triton.jit
-def _four(pointer, at, fits):  # type: ignore[no-untyped-def]
-    return (
-        tl.load(pointer + at, mask=fits, other=0.0),
-        tl.load(pointer + at + 1, mask=fits, other=0.0),
-        tl.load(pointer + at + 2, mask=fits, other=0.0),
-        tl.load(pointer + at + 3, mask=fits, other=0.0),
-    )
 
 
 @triton.jit
@@ -112,13 +102,13 @@ def _bind(  # type: ignore[no-untyped-def]
     r00, r01, r02 = load_three(told, said, fits)
     r10, r11, r12 = load_three(told, said + 3, fits)
     r20, r21, r22 = load_three(told, said + 6, fits)
-    fw, fx, fy, fz = _four(told, said + 9, fits)
+    fw, fx, fy, fz = load_four(told, said + 9, fits)
     ox, oy, oz = load_three(told, said + 13, fits)
     size = tl.load(told + said + 16, mask=fits, other=0.0)
 
     px, py, pz = load_three(position, 3 * i, fits)
     wx, wy, wz = size * px, size * py, size * pz
-    gw, gx, gy, gz = _four(quaternion, 4 * i, fits)
+    gw, gx, gy, gz = load_four(quaternion, 4 * i, fits)
     norm = tl.maximum(tl.sqrt(gw * gw + gx * gx + gy * gy + gz * gz), 1e-12)
     qw, qx, qy, qz = _multiply(fw, fx, fy, fz, gw / norm, gx / norm, gy / norm, gz / norm)
     lx, ly, lz = load_three(log_scale, 3 * i, fits)
@@ -178,7 +168,7 @@ def _bind_backward(  # type: ignore[no-untyped-def]
     px, py, pz = load_three(position, 3 * i, fits)
     lx, ly, lz = load_three(log_scale, 3 * i, fits)
     lx, ly, lz = tl.exp(lx), tl.exp(ly), tl.exp(lz)
-    gw, gx, gy, gz = _four(quaternion, 4 * i, fits)
+    gw, gx, gy, gz = load_four(quaternion, 4 * i, fits)
     norm = tl.maximum(tl.sqrt(gw * gw + gx * gx + gy * gy + gz * gz), 1e-12)
     gw, gx, gy, gz = gw / norm, gx / norm, gy / norm, gz / norm
     alpha = tl.sigmoid(tl.load(logit + i, mask=fits, other=0.0))
@@ -191,11 +181,11 @@ def _bind_backward(  # type: ignore[no-untyped-def]
         r00, r01, r02 = load_three(told, said, fits)
         r10, r11, r12 = load_three(told, said + 3, fits)
         r20, r21, r22 = load_three(told, said + 6, fits)
-        fw, fx, fy, fz = _four(told, said + 9, fits)
+        fw, fx, fy, fz = load_four(told, said + 9, fits)
         size = tl.load(told + said + 16, mask=fits, other=0.0)
         d_mx, d_my, d_mz = load_three(d_means, 3 * at, fits)
         d_sx, d_sy, d_sz = load_three(d_scales, 3 * at, fits)
-        d_qw, d_qx, d_qy, d_qz = _four(d_quaternions, 4 * at, fits)
+        d_qw, d_qx, d_qy, d_qz = load_four(d_quaternions, 4 * at, fits)
         d_o = tl.load(d_opacities + at, mask=fits, other=0.0)
         d_kx, d_ky, d_kz = load_three(d_colors, 3 * at, fits)
         # What the centre is in the face's frame, and the gradient there.

@@ -1,4 +1,4 @@
-"""Reading vectors of three in Triton kernels."""
+"""Reading vectors of three and four in Triton kernels."""
 
 from __future__ import annotations
 
@@ -13,4 +13,15 @@ def load_three(pointer, at, fits):  # type: ignore[no-untyped-def]
         tl.load(pointer + at, mask=fits, other=0.0),
         tl.load(pointer + at + 1, mask=fits, other=0.0),
         tl.load(pointer + at + 2, mask=fits, other=0.0),
+    )
+
+
+@triton.jit
+def load_four(pointer, at, fits):  # type: ignore[no-untyped-def]
+    """Likewise four."""
+    return (
+        tl.load(pointer + at, mask=fits, other=0.0),
+        tl.load(pointer + at + 1, mask=fits, other=0.0),
+        tl.load(pointer + at + 2, mask=fits, other=0.0),
+        tl.load(pointer + at + 3, mask=fits, other=0.0),
     )

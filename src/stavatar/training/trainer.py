@@ -389,7 +389,7 @@ class Trainer:
         for optimiser in self._all_optimisers():
             optimiser.zero_grad()
         total.backward()
-        squared_error = (rendered.detach() - truth).square().mean()
+        squared_error = F.mse_loss(rendered.detach(), truth)
         numbers, squared_error, totals = self._averaged(numbers.detach(), squared_error, rows, kind.soft)
         fault = self._keep_out_what_is_no_number(kind, numbers, rows)
         if self.device.type == "cpu":
