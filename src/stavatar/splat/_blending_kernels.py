@@ -165,11 +165,10 @@ def sort_into_tiles(columns, firsts, strips, chunks, width, height):  # type: ig
         for m in range(count * chunk // chunks, count * (chunk + 1) // chunks):
             slots[m] = slot
             for s in range(firsts[m], firsts[m + 1]):
-                if strips[s, 1] > 0:
-                    column = columns[m, 0] + s - firsts[m]
-                    for row in range(strips[s, 0] >> _SHIFT, ((strips[s, 1] - 1) >> _SHIFT) + 1):
-                        here[row * across + column] += 1
-                        slot += 1
+                column = columns[m, 0] + s - firsts[m]
+                for row in range(strips[s, 0] >> _SHIFT, (strips[s, 1] + HIGH - 1) >> _SHIFT):
+                    here[row * across + column] += 1
+                    slot += 1
         totals[chunk] = slot
     place = 0
     for t in range(across * down):
@@ -184,16 +183,15 @@ def sort_into_tiles(columns, firsts, strips, chunks, width, height):  # type: ig
             slot = slots[m] + before
             slots[m] = slot
             for s in range(firsts[m], firsts[m + 1]):
-                if strips[s, 1] > 0:
-                    column = columns[m, 0] + s - firsts[m]
-                    for row in range(strips[s, 0] >> _SHIFT, ((strips[s, 1] - 1) >> _SHIFT) + 1):
-                        t = row * across + column
-                        first, last = max(strips[s, 0] - row * HIGH, 0), min(strips[s, 1] - row * HIGH, HIGH)
-                        e = here[t]
-                        entries[e, 0], entries[e, 1], entries[e, 2], entries[e, 3] = m, slot, first, last
-                        here[t] = e + 1
-                        load[t] += last - first
-                        slot += 1
+                column = columns[m, 0] + s - firsts[m]
+                for row in range(strips[s, 0] >> _SHIFT, (strips[s, 1] + HIGH - 1) >> _SHIFT):
+                    t = row * across + column
+                    first, last = max(strips[s, 0] - row * HIGH, 0), min(strips[s, 1] - row * HIGH, HIGH)
+                    e = here[t]
+                    entries[e, 0], entries[e, 1], entries[e, 2], entries[e, 3] = m, slot, first, last
+                    here[t] = e + 1
+                    load[t] += last - first
+                    slot += 1
     return slots, starts, entries, loads.sum(0)
 
 
