@@ -99,14 +99,11 @@ def measure(preset: str, gaussians: int) -> dict[str, Any]:
     subject = performance(settings.capture.size)
     trainer, _ = make_trainer(subject, timed_config(settings, 1), torch.device("cpu"), gaussians)
     step = next(part for part in steps(trainer, all_kinds=False) if part.variant == SOFT)
-    runtime = Runtime(
-        trainer.avatar, Motion(subject.parameters, subject.camera, subject.fps, subject.train, subject.test)
-    )
+    step_times = times(step.work, STEPS)
+    motion = Motion(subject.parameters, subject.camera, subject.fps, subject.train, subject.test)
+    runtime = Runtime(trainer.avatar, motion)  # takes the avatar: nothing of it is trained from here on
     camera, pose = subject.camera[[0]], subject.parameters[[3]]
-    return {
-        "step": times(step.work, STEPS),
-        "picture": times(lambda: runtime.render(pose, camera), PICTURES),
-    }
+    return {"step": step_times, "picture": times(lambda: runtime.render(pose, camera), PICTURES)}
 
 
 def times(work: Callable[[], object], repeats: int) -> dict[str, float]:
