@@ -55,6 +55,15 @@ def _exp_negative(x):  # type: ignore[no-untyped-def]
     return p * p
 
 
+@kernel(inline=True)
+def _alphas(dy, half_c, slope, constant, opacity):  # type: ignore[no-untyped-def]
+    """What a Gaussian covers of a row of pixels, and the same without bounds."""
+    sigma = fma(dy, fma(half_c, dy, slope), constant)
+    raw = opacity * _exp_negative(sigma)
+    inside = (sigma >= _f(0)) & (sigma <= _FAR) & (raw >= _LEAST)
+    return choose(inside, least(raw, _MOST), _f(0)), raw
+
+
 @kernel()
 def by_depth(depths, radii):  # type: ignore[no-untyped-def]
     """Indices [M] of the drawn Gaussians by rising depth, equal depths by index.
@@ -220,11 +229,9 @@ def _tile_blender(counted: bool, extended: bool) -> Callable[..., None]:
             for y in range(entries[e, 2], entries[e, 3]):
                 dy = spread(_f(y) + pixel_y)
                 at = y * _STEP
-                sigma = fma(dy, fma(half_c, dy, slope), constant)
+                alpha, _ = _alphas(dy, half_c, slope, constant, opacity)
                 before = load(scratch, at)
-                raw = opacity * _exp_negative(sigma)
-                inside = (sigma >= _f(0)) & (sigma <= _FAR) & (raw >= _LEAST)
-                weight = choose(inside, least(raw, _MOST), _f(0)) * before
+                weight = alpha * before
                 after = before - weight
                 live = after > _END
                 weight = choose(live, weight, _f(0))
@@ -345,11 +352,8 @@ def _tile_differentiator(extended: bool) -> Callable[..., None]:
             for y in range(entries[e, 2], entries[e, 3]):
                 dy = spread(_f(y) + pixel_y)
                 at = y * _STEP_BACK
-                sigma = fma(dy, fma(half_c, dy, slope), constant)
+                alpha, raw = _alphas(dy, half_c, slope, constant, opacity)
                 before = load(scratch, at)
-                raw = opacity * _exp_negative(sigma)
-                inside = (sigma >= _f(0)) & (sigma <= _FAR) & (raw >= _LEAST)
-                alpha = choose(inside, least(raw, _MOST), _f(0))
                 weight = alpha * before
                 after = before - weight
                 live = after > _END
