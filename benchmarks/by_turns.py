@@ -19,7 +19,6 @@ import shlex
 import statistics
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -38,7 +37,7 @@ def main() -> int:
     parser.add_argument("--one-turn", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.one_turn:
-        print(json.dumps(measure(arguments.preset, arguments.gaussians)))
+        print(json.dumps(one_process(arguments.preset, arguments.gaussians)))
         return 0
 
     from stavatar.evaluation.results import versions
@@ -84,7 +83,7 @@ def one_turn(folder: Path) -> dict[str, Any]:
     return result
 
 
-def measure(preset: str, gaussians: int) -> dict[str, Any]:
+def one_process(preset: str, gaussians: int) -> dict[str, Any]:
     import torch
 
     import stavatar
@@ -93,8 +92,14 @@ def measure(preset: str, gaussians: int) -> dict[str, Any]:
     from stavatar.avatar.storage import Motion
     from stavatar.bench.scene import make_trainer, performance, timed_config
     from stavatar.bench.steps import SOFT, steps
+    from stavatar.bench.timing import Effort, measure
 
     assert Path(stavatar.__file__).is_relative_to(Path.cwd()), "another package was found first"
+
+    def times(work: Callable[[], object], repeats: int) -> dict[str, float]:
+        timing = measure(work, torch.device("cpu"), Effort(WARM_UP, repeats, seconds=60))
+        return {"fastest_ms": timing.fastest, "quartile_ms": timing.low, "median_ms": timing.median}
+
     settings = config.preset(preset)
     subject = performance(settings.capture.size)
     trainer, _ = make_trainer(subject, timed_config(settings, 1), torch.device("cpu"), gaussians)
@@ -104,18 +109,6 @@ def measure(preset: str, gaussians: int) -> dict[str, Any]:
     runtime = Runtime(trainer.avatar, motion)  # takes the avatar: nothing of it is trained from here on
     camera, pose = subject.camera[[0]], subject.parameters[[3]]
     return {"step": step_times, "picture": times(lambda: runtime.render(pose, camera), PICTURES)}
-
-
-def times(work: Callable[[], object], repeats: int) -> dict[str, float]:
-    for _ in range(WARM_UP):
-        work()
-    taken = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        work()
-        taken.append(1e3 * (time.perf_counter() - start))
-    quartile, median, _ = statistics.quantiles(taken, n=4)
-    return {"fastest_ms": min(taken), "quartile_ms": quartile, "median_ms": median}
 
 
 def commit(folder: Path) -> str:

@@ -63,7 +63,7 @@ class _MaskModel(models.PrimitiveModel):
         super().__init__(manager, kind, _MASK)
 
 
-def spread_of(context: Any, builder: Any, kind: Any, value: Any) -> Any:
+def _spread_of(context: Any, builder: Any, kind: Any, value: Any) -> Any:
     """The LLVM vector of an argument: itself, or a number eight times."""
     if isinstance(kind, _Vector):
         return value
@@ -101,7 +101,7 @@ def _define(symbol: Any, result: types.Type, emit: Callable[[Any, Any, Any], Any
     def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
         return emit(
             builder,
-            *(spread_of(context, builder, kind, value) for kind, value in zip(signature.args, values, strict=True)),
+            *(_spread_of(context, builder, kind, value) for kind, value in zip(signature.args, values, strict=True)),
         )
 
     for left, right in (_Vector, _Vector), (_Vector, types.Number), (types.Number, _Vector):
@@ -158,7 +158,7 @@ def fma(_, a, b, c):  # type: ignore[no-untyped-def]
 
     def generate(context, builder, signature, values):  # type: ignore[no-untyped-def]
         if signature.return_type == vector:
-            values = [spread_of(context, builder, *pair) for pair in zip(signature.args, values, strict=True)]
+            values = [_spread_of(context, builder, *pair) for pair in zip(signature.args, values, strict=True)]
         return _called(builder, "llvm.fmuladd", context.get_value_type(signature.return_type), values)
 
     kinds = a, b, c
@@ -218,7 +218,7 @@ def spread(_, number):  # type: ignore[no-untyped-def]
     """A number eight times."""
 
     def generate(context, builder, signature, values):  # type: ignore[no-untyped-def]
-        return spread_of(context, builder, signature.args[0], values[0])
+        return _spread_of(context, builder, signature.args[0], values[0])
 
     return (vector(number), generate) if isinstance(number, types.Number) else None
 
@@ -238,7 +238,7 @@ def choose(_, condition, value, otherwise):  # type: ignore[no-untyped-def]
     """value where the mask holds, otherwise elsewhere; one of them may be a number."""
 
     def generate(context, builder, signature, values):  # type: ignore[no-untyped-def]
-        both = (spread_of(context, builder, signature.args[n], values[n]) for n in (1, 2))
+        both = (_spread_of(context, builder, signature.args[n], values[n]) for n in (1, 2))
         return builder.select(values[0], *both)
 
     good = condition == mask and all(isinstance(kind, _Vector | types.Number) for kind in (value, otherwise))
@@ -250,7 +250,7 @@ def least(_, value, other):  # type: ignore[no-untyped-def]
     """The smaller of a vector and a vector or number, lane by lane; `other` where either is no number."""
 
     def generate(context, builder, signature, values):  # type: ignore[no-untyped-def]
-        first, second = (spread_of(context, builder, signature.args[n], values[n]) for n in (0, 1))
+        first, second = (_spread_of(context, builder, signature.args[n], values[n]) for n in (0, 1))
         return builder.select(builder.fcmp_ordered("<", first, second), first, second)
 
     good = value == vector and isinstance(other, _Vector | types.Number)

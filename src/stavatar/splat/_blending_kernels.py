@@ -56,12 +56,29 @@ def _exp_negative(x):  # type: ignore[no-untyped-def]
 
 
 @kernel(inline=True)
-def _alphas(dy, half_c, slope, constant, opacity):  # type: ignore[no-untyped-def]
-    """What a Gaussian covers of a row of pixels, and the same without bounds."""
+def _seen_from(splats, m, left, top):  # type: ignore[no-untyped-def]
+    """Of a Gaussian in a tile: dx to the pixels of a row; what sigma has of dy², of dy and without; dy of row 0."""
+    half_a, b, half_c = splats[m, 2], splats[m, 3], splats[m, 4]
+    dx = steps() + (_f(left) + _f(0.5) - splats[m, 0])
+    return dx, half_c, b * dx, half_a * dx * dx, _f(top) + _f(0.5) - splats[m, 1]
+
+
+@kernel(inline=True)
+def _cover(scratch, at, dy, half_c, slope, constant, opacity):  # type: ignore[no-untyped-def]
+    """Let a Gaussian take its part of the transmittances at scratch[at : at + 8].
+
+    Returns its weights, its alphas with and without bounds, and the mask of pixels that went on taking part.
+    """
     sigma = fma(dy, fma(half_c, dy, slope), constant)
     raw = opacity * _exp_negative(sigma)
     inside = (sigma >= _f(0)) & (sigma <= _FAR) & (raw >= _LEAST)
-    return choose(inside, least(raw, _MOST), _f(0)), raw
+    alpha = choose(inside, least(raw, _MOST), _f(0))
+    before = load(scratch, at)
+    weight = alpha * before
+    after = before - weight
+    live = after > _END
+    store(scratch, at, choose(live, after, -size(before)))
+    return choose(live, weight, _f(0)), alpha, raw, live
 
 
 @kernel()
@@ -220,22 +237,13 @@ def _tile_blender(counted: bool, extended: bool) -> Callable[..., None]:
         beside = more if wide.shape[0] == 0 else 0
         for e in range(first, last):
             m = entries[e, 0]
-            half_a, b, half_c = splats[m, 2], splats[m, 3], splats[m, 4]
             opacity, red, green, blue = splats[m, 5], splats[m, 6], splats[m, 7], splats[m, 8]
-            dx = steps() + (_f(left) + _f(0.5) - splats[m, 0])
-            slope, constant = b * dx, half_a * dx * dx
-            pixel_y = _f(top) + _f(0.5) - splats[m, 1]
+            _, half_c, slope, constant, first_dy = _seen_from(splats, m, left, top)
             pixels, weights = spread(0), spread(0)
             for y in range(entries[e, 2], entries[e, 3]):
-                dy = spread(_f(y) + pixel_y)
+                dy = spread(_f(y) + first_dy)
                 at = y * _STEP
-                alpha, _ = _alphas(dy, half_c, slope, constant, opacity)
-                before = load(scratch, at)
-                weight = alpha * before
-                after = before - weight
-                live = after > _END
-                weight = choose(live, weight, _f(0))
-                store(scratch, at, choose(live, after, -size(before)))
+                weight, _, _, _ = _cover(scratch, at, dy, half_c, slope, constant, opacity)
                 store(scratch, at + WIDE, fma(weight, red, load(scratch, at + WIDE)))
                 store(scratch, at + 2 * WIDE, fma(weight, green, load(scratch, at + 2 * WIDE)))
                 store(scratch, at + 3 * WIDE, fma(weight, blue, load(scratch, at + 3 * WIDE)))
@@ -340,25 +348,16 @@ def _tile_differentiator(extended: bool) -> Callable[..., None]:
         """
         for e in range(first, last):
             m, slot = entries[e, 0], entries[e, 1]
-            half_a, b, half_c = splats[m, 2], splats[m, 3], splats[m, 4]
             opacity, red, green, blue = splats[m, 5], splats[m, 6], splats[m, 7], splats[m, 8]
-            dx = steps() + (_f(left) + _f(0.5) - splats[m, 0])
-            slope, constant = b * dx, half_a * dx * dx
-            pixel_y = _f(top) + _f(0.5) - splats[m, 1]
+            dx, half_c, slope, constant, first_dy = _seen_from(splats, m, left, top)
             # moments of d_sigma: 1, y, y²; those with x follow from them, lane by lane
             s, sy, syy, to_red, to_green, to_blue = spread(0), spread(0), spread(0), spread(0), spread(0), spread(0)
             if extended:
                 lanes[:] = _f(0)
             for y in range(entries[e, 2], entries[e, 3]):
-                dy = spread(_f(y) + pixel_y)
+                dy = spread(_f(y) + first_dy)
                 at = y * _STEP_BACK
-                alpha, raw = _alphas(dy, half_c, slope, constant, opacity)
-                before = load(scratch, at)
-                weight = alpha * before
-                after = before - weight
-                live = after > _END
-                weight = choose(live, weight, _f(0))
-                store(scratch, at, choose(live, after, -size(before)))
+                weight, alpha, raw, live = _cover(scratch, at, dy, half_c, slope, constant, opacity)
                 d_red, d_green = load(scratch, at + 2 * WIDE), load(scratch, at + 3 * WIDE)
                 d_blue, value = load(scratch, at + 4 * WIDE), load(scratch, at + 5 * WIDE)
                 if extended:
